@@ -1,0 +1,1 @@
+"""Scores to ids and back: presets, the cell schedule, and the grammar that sampling obeys."""
