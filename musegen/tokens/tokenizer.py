@@ -219,7 +219,7 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
     elif not path.is_file():
         from musegen import assets
 
-        path = assets.tokenizer_file(str(source))
+        path = assets.preset_path(str(source))
     try:
         data = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
