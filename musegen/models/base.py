@@ -63,9 +63,7 @@ class DrawLike(Protocol):
     that a sample does not depend on what else is in the batch.
     """
 
-    def choose(
-        self, logits: np.ndarray, allowed: np.ndarray, rows: Sequence[int]
-    ) -> np.ndarray:
+    def choose(self, logits: np.ndarray, allowed: np.ndarray, rows: Sequence[int]) -> np.ndarray:
         """Ids (B,) drawn from logits (B, V) where `allowed` (B, V) is true.
 
         `rows` names the random stream of each row of the batch.

@@ -1,0 +1,70 @@
+"""The families of generative models by name; seen by musegen/api.py only.
+
+To add a family: a frozen dataclass of settings in a module without torch, a `GenerativeModel`
+that takes it, and an entry here. The trainer and the sampler need no change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from musegen.config import nearest
+from musegen.errors import UsageError
+from musegen.models.transformer_config import TransformerConfig
+
+if TYPE_CHECKING:
+    from musegen.models.base import GenerativeModel
+
+__all__ = ["GENERATORS", "Family", "family_named"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of model: its settings, where its class is, and its sizes."""
+
+    name: str
+    description: str
+    config: type
+    """The frozen dataclass of its settings."""
+    model: str
+    """Where its class is, as "module:name": imported (with torch) when it is first needed."""
+    presets: Mapping[str, Mapping[str, Any]]
+    """Settings of each size, by name of the size: what a TOML table of them would hold."""
+
+    def model_class(self) -> type[GenerativeModel]:
+        """The class; imports torch."""
+        module, _, name = self.model.partition(":")
+        return getattr(import_module(module), name)
+
+    def preset(self, size: str) -> dict[str, Any]:
+        """The settings of a size. Raises UsageError for an unknown one."""
+        if size not in self.presets:
+            raise UsageError(f"no preset '{size}' of {self.name}; {nearest(size, self.presets)}")
+        return dict(self.presets[size])
+
+
+GENERATORS: dict[str, Family] = {
+    "transformer": Family(
+        name="transformer",
+        description="decoder-only transformer over rows of fields (one field: the Llama layout)",
+        config=TransformerConfig,
+        model="musegen.models.transformer:Transformer",
+        presets={
+            # Parameters of the blocks: 1.6 M, 2.4 M, 8.5 M; embeddings and heads come on top.
+            "tiny": {"width": 128, "layers": 4, "heads": 4, "context": 512},
+            "small": {"width": 192, "layers": 6, "heads": 6, "context": 512},
+            "base": {"width": 320, "layers": 8, "heads": 10, "context": 1024},
+        },
+    ),
+}
+"""Every family that musegen trains and samples."""
+
+
+def family_named(name: str) -> Family:
+    """The family of that name. Raises UsageError, which suggests the nearest."""
+    if name not in GENERATORS:
+        raise UsageError(f"no model family '{name}'; {nearest(name, GENERATORS)}")
+    return GENERATORS[name]

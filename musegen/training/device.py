@@ -1,0 +1,40 @@
+"""Which device computes, and in which precision."""
+
+from __future__ import annotations
+
+import torch
+
+from musegen.errors import DeviceError
+
+__all__ = ["computes_bf16", "resolve_device"]
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """auto: CUDA, then Apple's MPS, then the CPU. Raises DeviceError for one that is absent."""
+    cuda = torch.cuda.is_available()
+    mps = torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (index and not index.isdigit()):
+        raise DeviceError(f"unknown device '{name}'; choose auto, cpu, cuda or mps")
+    if (kind == "cuda" and not cuda) or (kind == "mps" and not mps):
+        raise DeviceError(f"the device '{name}' is not there; use --device auto or cpu")
+    if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise DeviceError(f"the device '{name}' is not there: {count} found, from cuda:0")
+    return torch.device(name)
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether matrix products in bfloat16 run on units made for them."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        known = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in _CPU_UNITS)
+        return any(supported() for supported in known if supported is not None)
+    return False
+
+
+_CPU_UNITS = ("amx_tile", "avx512_bf16")
+"""Units of x86 processors with bfloat16 products, as torch.cpu names its questions."""
