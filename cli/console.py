@@ -56,7 +56,7 @@ def progress(title: str, *, quiet: bool = False) -> Iterator[Report]:
     Yields a `Report`, to be called from the thread that the block runs in.
     """
     if quiet or not sys.stderr.isatty():
-        yield lambda done, total, text="": None
+        yield _silent
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -76,6 +76,10 @@ def progress(title: str, *, quiet: bool = False) -> Iterator[Report]:
             bar.update(task, completed=done, total=total, text=text)
 
         yield report
+
+
+def _silent(done: float, total: float | None, text: str = "") -> None:
+    """A report that nobody reads."""
 
 
 def _plain(value: Any) -> Any:

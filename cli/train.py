@@ -1,0 +1,79 @@
+"""`musegen train`: one command from MIDI files to a checkpoint that `compose` loads."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import console
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+
+class Size(StrEnum):
+    """How large a model, and how it is trained by default."""
+
+    tiny = "tiny"
+    small = "small"
+    base = "base"
+
+
+@app.command()
+def train(
+    data: Annotated[
+        str,
+        typer.Option(metavar="CARD|FOLDER|SHARDS", help="A data card, MIDI files, or built data."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The checkpoint's folder.")],
+    preset: Annotated[Size, typer.Option(help="How large a model.")] = Size.small,
+    family: Annotated[str, typer.Option(help="The family of models.")] = "transformer",
+    tokenizer: Annotated[
+        str, typer.Option(help="How music becomes ids: events, performance, remi.")
+    ] = "events",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated."),
+    ] = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="Stop after so many minutes.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where --out stopped.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of everything random.")] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Say how it went as JSON on stdout.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notes.")] = False,
+) -> None:
+    """Train a model on MIDI files: one command from a folder to a checkpoint.
+
+    Ctrl-C saves and ends; --resume goes on from there, as if it had never stopped.
+    """
+    from musegen import api
+    from musegen.errors import UsageError
+
+    if max_steps is not None and max_minutes is not None:
+        raise UsageError("give --max-steps or --max-minutes, not both")
+    with console.progress("training", quiet=quiet) as report:
+        summary = api.train(
+            data,
+            out,
+            family=family,
+            size=preset.value,
+            preset=tokenizer,
+            overrides=settings or [],
+            max_steps=max_steps,
+            max_minutes=max_minutes,
+            resume=resume,
+            device=device,
+            seed=seed,
+            on_progress=report,
+        )
+    if as_json:
+        console.out_json(summary)
+    else:
+        print(out)
