@@ -13,7 +13,7 @@ import numpy as np
 
 from musegen.music.score import Bar, Score
 
-__all__ = ["WRITTEN_DTYPE", "BarPlan", "CompositionPlan", "TrackPlan"]
+__all__ = ["WRITTEN_DTYPE", "BarPlan", "CompositionPlan", "TrackPlan", "Written"]
 
 WRITTEN_DTYPE = np.dtype(
     [
@@ -69,3 +69,13 @@ class CompositionPlan:
     """Whether the piece ends with the last bar asked for (a cadence is in place)."""
     max_notes_per_cell: int = 96
     """Bound on the notes of one track in one bar."""
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """What a guide has written so far."""
+
+    notes: np.ndarray
+    """`WRITTEN_DTYPE`, only notes of finished bars."""
+    finished_bars: int
+    """How many of the plan's bars are complete."""
