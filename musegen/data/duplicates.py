@@ -1,0 +1,236 @@
+"""Which pieces are the same music: exactly, in another key, or nearly.
+
+Two fingerprints a piece:
+
+- `exact`: a hash of all onsets and pitches, both relative (onsets to the first, in 1/24 of a
+  quarter; pitches to the lowest), drums kept as they are. Equal hash, equal notes, in whatever key,
+  tempo, resolution, instrument or dynamics: all but the first are dropped.
+- `grams`: hashes of all runs of 8 steps (interval and time to the next onset) in the upper and
+  lower line of every track. Two pieces that share at least `NEAR_DUPLICATE` of the smaller one's
+  grams are versions of one piece: both stay, but in the same split.
+
+A third one, `melody`, is runs of 8 moves of the top line from beat to beat, repeated notes left out:
+it recognises a tune under other harmonies and ornaments (a hymn against a benchmark's chorale).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from musegen.music.score import Score, Track
+
+GRAM = 8
+"""Steps in a gram: long enough that chance matches are rare, short enough to survive edits."""
+
+NEAR_DUPLICATE = 0.2
+"""Share of the smaller piece's grams that makes two pieces versions of one.
+
+Measured on 2,320 pieces of nine corpora: two editions of one work share 0.4 to 1, settings of one
+tune and movements with common themes 0.2 to 0.4; of 2.7 million pairs, 45 that have nothing in
+common but figuration lie between 0.1 and 0.2.
+"""
+
+SAME_TUNE = 0.08
+"""Share of the shorter melody's grams that makes a piece resemble a benchmark's.
+
+Measured on 258 hymns against 77 chorales: of the ten above it eight are settings of the same tune
+(0.08 to 0.18: Bach's ornaments break most runs); low on purpose, a hymn lost costs less than a leak.
+"""
+
+MIN_SHARED_TUNE = 3
+"""And at least so many grams shared: one run of 8 moves can be chance."""
+
+MIN_GRAMS = 16
+"""With fewer grams than this nothing is said: too short to tell."""
+
+COMMON = 48
+"""A gram found in more pieces than this is a commonplace (a scale, an Alberti bass): ignored."""
+
+SKETCH = 4000
+"""At most so many grams a piece are kept, the smallest hashes (a bottom-k sketch)."""
+
+TOTAL_GRAMS = 40_000_000
+"""All grams compared at once (320 MB); with very many pieces each sketch is cut to fit."""
+
+ONSET_UNITS = 24
+"""Onsets are compared in 1/24 of a quarter note: 32nds and triplets keep apart."""
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What `near_duplicates` and the exact test need; a few kilobytes a piece."""
+
+    exact: str
+    grams: np.ndarray
+    """uint64, sorted, distinct."""
+    melody: np.ndarray
+    """uint64, sorted, distinct; from the top line of the whole piece."""
+
+
+_MULTIPLIERS = np.array(
+    [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5,
+     0xD6E8FEB86659FD93, 0xA0761D6478BD642F, 0xE7037ED1A0B428DB, 0x8EBC6AF09C88C6E3],
+    dtype=np.uint64,
+)  # fmt: skip
+
+
+def _hash_grams(steps: np.ndarray) -> np.ndarray:
+    """Hashes (n - 7,) of all runs of 8 `steps`, those of one or two distinct steps left out."""
+    if len(steps) < GRAM:
+        return np.empty(0, np.uint64)
+    windows = np.lib.stride_tricks.sliding_window_view(steps.astype(np.uint64), GRAM)
+    ordered = np.sort(windows, axis=1)
+    distinct = 1 + np.count_nonzero(ordered[:, 1:] != ordered[:, :-1], axis=1)
+    windows = windows[distinct > 2]  # repeated notes and plain scales are nobody's own
+    hashed = (windows * _MULTIPLIERS).sum(axis=1, dtype=np.uint64)
+    # The finaliser of splitmix64, so that the smallest hashes are a fair sample.
+    hashed = (hashed ^ (hashed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    hashed = (hashed ^ (hashed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return hashed ^ (hashed >> np.uint64(31))
+
+
+def _line(onsets: np.ndarray, pitches: np.ndarray, top: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The highest (or lowest) pitch at each onset; the input is sorted by (onset, pitch)."""
+    change = np.flatnonzero(np.diff(onsets)) + 1
+    first = np.concatenate(([0], change))
+    last = np.concatenate((change, [len(onsets)])) - 1
+    return onsets[first], pitches[last if top else first]
+
+
+def _steps(onsets: np.ndarray, pitches: np.ndarray) -> np.ndarray:
+    gaps = np.minimum(np.round(np.diff(onsets) * 4 / ONSET_UNITS), 63)  # in 16ths
+    return (np.diff(pitches) + 128) * 64 + gaps
+
+
+def _units(track: Track, ppq: int) -> tuple[np.ndarray, np.ndarray]:
+    onsets = np.round(track.notes["start_tick"].astype(np.float64) * ONSET_UNITS / ppq)
+    pitches = track.notes["pitch"].astype(np.int64)
+    order = np.lexsort((pitches, onsets))
+    return onsets[order].astype(np.int64), pitches[order]
+
+
+def fingerprint(score: Score) -> Fingerprint:
+    """The fingerprints of a score."""
+    grams: list[np.ndarray] = []
+    pitched: list[np.ndarray] = []
+    drums: list[np.ndarray] = []
+    for track in score.tracks:
+        if not len(track):
+            continue
+        onsets, pitches = _units(track, score.ppq)
+        (drums if track.is_drum else pitched).append(np.stack((onsets, pitches), axis=1))
+        if track.is_drum:
+            continue
+        for top in (True, False):
+            grams.append(_hash_grams(_steps(*_line(onsets, pitches, top))))
+    melody = np.empty(0, np.uint64)
+    notes = np.concatenate(pitched) if pitched else np.empty((0, 2), np.int64)
+    if len(notes):
+        notes = notes[np.lexsort((notes[:, 1], notes[:, 0]))]
+        onsets, line = _line(notes[:, 0], notes[:, 1], True)
+        moves = np.diff(line[onsets % ONSET_UNITS == 0])
+        melody = np.unique(_hash_grams(moves[moves != 0] + 128))
+        notes = notes - np.array([0, notes[:, 1].min()])
+    beats = np.concatenate(drums) if drums else np.empty((0, 2), np.int64)
+    everything = np.concatenate((notes, beats + np.array([0, 256])))
+    if len(everything):
+        everything = np.unique(everything - np.array([everything[:, 0].min(), 0]), axis=0)
+    exact = hashlib.blake2b(everything.astype("<i8").tobytes(), digest_size=16).hexdigest()
+    found = np.unique(np.concatenate(grams)) if grams else np.empty(0, np.uint64)
+    return Fingerprint(exact, found[:SKETCH], melody[:SKETCH])
+
+
+def _limits(sketches: Sequence[np.ndarray], size: int) -> list[np.uint64]:
+    """Below which hash each sketch holds every gram of its piece."""
+    top = np.uint64(0xFFFFFFFFFFFFFFFF)
+    return [sketch[-1] if len(sketch) >= size else top for sketch in sketches]
+
+
+def near_duplicates(
+    sketches: Sequence[np.ndarray], threshold: float = NEAR_DUPLICATE
+) -> list[tuple[int, int, float]]:
+    """Pairs (i, j, share) with i < j whose smaller gram set is shared to at least `threshold`.
+
+    `sketches` are sorted distinct uint64 hashes a piece. Where a sketch was cut, both pieces are
+    compared below the hash up to which both are whole, which is a fair sample of their grams.
+    """
+    size = min(SKETCH, max(MIN_GRAMS, TOTAL_GRAMS // max(1, len(sketches))))
+    sketches = [sketch[:size] for sketch in sketches]
+    limits = _limits(sketches, size)
+    hashes = np.concatenate([*sketches, np.empty(0, np.uint64)])
+    pieces = np.repeat(np.arange(len(sketches)), [len(sketch) for sketch in sketches])
+    order = np.argsort(hashes, kind="stable")  # stable: within one hash, pieces ascend
+    hashes, pieces = hashes[order], pieces[order]
+    _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    rare = (counts[inverse] <= COMMON) & (counts[inverse] > 1)
+    sketches = [sketch[~np.isin(sketch, hashes[counts[inverse] > COMMON])] for sketch in sketches]
+    hashes, pieces = hashes[rare], pieces[rare]
+    keys, shared = np.empty(0, np.int64), np.empty(0, np.int64)
+    for offset in range(1, COMMON):
+        same = np.flatnonzero(hashes[:-offset] == hashes[offset:])
+        if not len(same):
+            break
+        pair = pieces[same] * len(sketches) + pieces[same + offset]
+        keys = np.concatenate((keys, pair))
+        shared = np.concatenate((shared, np.ones(len(pair), np.int64)))
+        keys, inverse = np.unique(keys, return_inverse=True)
+        shared = np.bincount(inverse, weights=shared).astype(np.int64)
+    pairs = []
+    for key, count in zip(keys[shared >= MIN_GRAMS * threshold].tolist(),
+                          shared[shared >= MIN_GRAMS * threshold].tolist(), strict=True):  # fmt: skip
+        first, second = divmod(key, len(sketches))
+        limit = min(limits[first], limits[second])
+        smaller = min(
+            int(np.searchsorted(sketches[one], limit, "right")) for one in (first, second)
+        )
+        if smaller >= MIN_GRAMS and count / smaller >= threshold:
+            pairs.append((first, second, count / smaller))
+    return pairs
+
+
+def resembling(
+    melodies: Sequence[np.ndarray], held_out: Sequence[np.ndarray], threshold: float = SAME_TUNE
+) -> dict[int, int]:
+    """Which of `melodies` resemble one of `held_out`: index -> index of the nearest.
+
+    The share is of the shorter melody's grams.
+    """
+    owners: dict[int, list[int]] = {}
+    for index, melody in enumerate(held_out):
+        for gram in melody.tolist():
+            owners.setdefault(gram, []).append(index)
+    known = np.array(sorted(owners), np.uint64)
+    found: dict[int, int] = {}
+    for index, melody in enumerate(melodies):
+        counts: dict[int, int] = {}
+        for gram in melody[np.isin(melody, known)].tolist():
+            for owner in owners[gram]:
+                counts[owner] = counts.get(owner, 0) + 1
+        best, nearest = 0.0, -1
+        for owner, count in counts.items():
+            smaller = max(MIN_GRAMS // 2, min(len(melody), len(held_out[owner])))
+            if count >= MIN_SHARED_TUNE and count / smaller > best:
+                best, nearest = count / smaller, owner
+        if best >= threshold:
+            found[index] = nearest
+    return found
+
+
+def connected(size: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
+    """For each of `size` items the smallest index of its connected group (union-find)."""
+    parent = list(range(size))
+
+    def root(item: int) -> int:
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
+
+    for first, second in pairs:
+        low, high = sorted((root(first), root(second)))
+        parent[high] = low
+    return [root(item) for item in range(size)]

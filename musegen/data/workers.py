@@ -1,0 +1,72 @@
+"""Runs jobs in spawned processes, results in order, and survives a job that kills its process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+
+from musegen.data.parts import Job, Part, process
+
+AHEAD = 4
+"""Jobs handed out beyond one a worker: enough to keep all busy, few enough to bound memory."""
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    # spawn: the parent may hold threads (torch, a notebook's kernel) that a fork would tear.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupts)
+
+
+def run(jobs: Sequence[Job], workers: int) -> Iterator[Part]:
+    """The part of each job, in order, whatever the number of processes.
+
+    A job whose process dies is tried again item by item; the item that kills its reader once more
+    is written down as unreadable.
+    """
+    if workers <= 1:
+        yield from map(process, jobs)
+        return
+    start = 0
+    while start < len(jobs):
+        pool = _pool(workers)
+        pending: list[Future[Part]] = []
+        submitted = start
+        try:
+            while start < len(jobs):
+                while submitted < len(jobs) and len(pending) < workers + AHEAD:
+                    pending.append(pool.submit(process, jobs[submitted]))
+                    submitted += 1
+                part = pending[0].result()
+                pending.pop(0)
+                start += 1
+                yield part
+        except BrokenProcessPool:
+            # Which of the running jobs did it is not said: the first one is tried by itself.
+            yield _alone(jobs[start])
+            start += 1
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _try(job: Job) -> Part | None:
+    with _pool(1) as pool:
+        try:
+            return pool.submit(process, job).result()
+        except BrokenProcessPool:
+            return None
+
+
+def _alone(job: Job) -> Part:
+    part = _try(job)
+    if part is not None:
+        return part
+    bad = tuple(i for i, item in enumerate(job.items) if _try(replace(job, items=(item,))) is None)
+    return process(replace(job, crashed=bad or tuple(range(len(job.items)))))
