@@ -24,9 +24,7 @@ def compose(
     bars: Annotated[int, typer.Option(min=1, max=1024, help="How many bars to write.")] = 16,
     instruments: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAMES", help="As in piano,bass,drums.  [default: those of the seed]"
-        ),
+        typer.Option(metavar="NAMES", help="As in piano,bass,drums.  [default: those of the seed]"),
     ] = None,
     tempo: Annotated[
         float | None,

@@ -90,15 +90,16 @@ def root(
 def run(arguments: list[str]) -> int:
     """Runs one command line (without the program's name); returns the exit code."""
     arguments, debug = _take_debug(arguments)
+    command = typer.main.get_command(app)
     try:
-        result = typer.main.get_command(app).main(
-            args=arguments, prog_name="musegen", standalone_mode=False
-        )
+        # Not command.main(): it has ends of its own for Ctrl-C and for a closed pipe.
+        with command.make_context("musegen", arguments) as context:
+            result = command.invoke(context)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
-    except KeyboardInterrupt:
-        return _fail("interrupted", INTERRUPTED)
-    except typer.Abort:  # also Ctrl-C, as the library under typer reports it
+    except typer.Exit as stop:  # also the end of --help
+        return stop.exit_code
+    except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
         # Nobody reads any more: end as a program that is killed by SIGPIPE would, silently.

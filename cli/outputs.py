@@ -31,13 +31,12 @@ class Outputs:
     """How many pieces there will be."""
 
     def path(self, number: int) -> Path:
-        """The path of piece `number`, counted from 1."""
+        """The path of piece `number`, counted from 1: that number, or the next that is free."""
         if self.named and self.count == 1:
             return self.folder / (self.stem + self.suffix)
         digits = len(str(self.count))
-        for extra in range(100_000):
-            again = f"-{extra + 1}" if extra else ""
-            path = self.folder / f"{self.stem}-{number:0{digits}d}{again}{self.suffix}"
+        for free in range(number, number + 100_000):
+            path = self.folder / f"{self.stem}-{free:0{digits}d}{self.suffix}"
             if not path.exists() and not path.is_symlink():
                 return path
         raise OutputError(f"{self.folder}: too many files of one name; choose another --out")
