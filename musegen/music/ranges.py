@@ -5,7 +5,7 @@ from __future__ import annotations
 # Sounding pitches, lowest and highest, of ordinary playing, rounded outward a little. Source:
 # the ranges in Samuel Adler, The Study of Orchestration; keyboards and synthesisers as built.
 _RANGES: dict[int, tuple[int, int]] = {
-    **dict.fromkeys(range(0, 8), (21, 108)),  # pianos
+    **dict.fromkeys(range(8), (21, 108)),  # pianos
     6: (29, 89),  # harpsichord
     7: (36, 96),  # clavinet
     8: (60, 108),  # celesta

@@ -28,6 +28,11 @@ CONTROL_DTYPE = np.dtype([("tick", "<i4"), ("number", "u1"), ("value", "u1")])
 BEND_DTYPE = np.dtype([("tick", "<i4"), ("value", "<i2")])
 """Pitch bends, -8192..8191."""
 
+PRESSURE_DTYPE = np.dtype([("tick", "<i4"), ("pitch", "u1"), ("value", "u1")])
+"""Aftertouch; `pitch` names a key, or is `CHANNEL_PRESSURE` for the whole channel."""
+
+CHANNEL_PRESSURE = 255
+
 DEFAULT_TEMPO_US = 500_000
 """Microseconds a quarter note where a file names no tempo: 120 bpm (Standard MIDI Files 1.0)."""
 
@@ -121,6 +126,7 @@ class Track:
     bends: np.ndarray = field(default_factory=lambda: np.empty(0, BEND_DTYPE))
     program_changes: tuple[ProgramChange, ...] = ()
     lyrics: tuple[Text, ...] = ()
+    pressures: np.ndarray = field(default_factory=lambda: np.empty(0, PRESSURE_DTYPE))
 
     def __post_init__(self) -> None:
         notes = _frozen(self.notes, NOTE_DTYPE)
@@ -130,6 +136,7 @@ class Track:
         object.__setattr__(self, "notes", notes)
         object.__setattr__(self, "controls", _frozen(self.controls, CONTROL_DTYPE))
         object.__setattr__(self, "bends", _frozen(self.bends, BEND_DTYPE))
+        object.__setattr__(self, "pressures", _frozen(self.pressures, PRESSURE_DTYPE))
 
     def __iter__(self) -> Iterator[Note]:
         for row in self.notes.tolist():
@@ -148,6 +155,7 @@ class Track:
             and np.array_equal(self.notes, other.notes)
             and np.array_equal(self.controls, other.controls)
             and np.array_equal(self.bends, other.bends)
+            and np.array_equal(self.pressures, other.pressures)
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -177,6 +185,12 @@ class Score:
     title: str = ""
     comments: tuple[Text, ...] = ()
     """Text meta events of the conductor track: provenance lives here."""
+    copyright: str = ""
+    length_tick: int = 0
+    """The piece lasts at least so long; 0 where it ends with the bar of its last event.
+
+    It keeps the silent bars at the end that a composer asked for or that a file holds.
+    """
 
     def __post_init__(self) -> None:
         def settled(items: Iterable, first) -> tuple:
@@ -207,11 +221,11 @@ class Score:
     def bars(self, until_tick: int | None = None) -> list[Bar]:
         """The bar grid from tick 0 to the first barline at or after `until_tick`.
 
-        `until_tick` is `end_tick` by default. A meter that changes inside a bar cuts that bar
-        short, as notation programs do. Bars whose length is no whole number of ticks (11/32 at an
+        `until_tick` is `end_tick`, or `length_tick` where that is later, by default. A meter that
+        changes inside a bar cuts that bar short, as notation programs do. Bars whose length is no whole number of ticks (11/32 at an
         odd ppq) keep their exact place: each barline is rounded by itself, the error never adds up.
         """
-        until = self.end_tick if until_tick is None else until_tick
+        until = max(self.end_tick, self.length_tick) if until_tick is None else until_tick
         bars: list[Bar] = []
         for index, (start, numerator, denominator) in enumerate(self.meters):
             last = index + 1 == len(self.meters)

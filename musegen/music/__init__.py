@@ -1,0 +1,1 @@
+"""Music as data: scores, MIDI files, notation. Nothing in here imports torch."""

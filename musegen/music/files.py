@@ -1,0 +1,59 @@
+"""Bytes in from wherever they are, bytes out to a path, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import IO
+
+from musegen.errors import MidiError, OutputError
+
+Source = str | os.PathLike | bytes | bytearray | memoryview | IO[bytes]
+"""What a reader takes: a path, the bytes themselves, or an open binary file."""
+
+
+def read_source(source: Source, max_bytes: int) -> tuple[str, bytes]:
+    """The name of a source, for messages, and its bytes.
+
+    Raises `MidiError` where it cannot be read or is longer than `max_bytes`.
+    """
+    if isinstance(source, bytes | bytearray | memoryview):
+        name, data = "<bytes>", bytes(source)
+    elif isinstance(source, str | os.PathLike):
+        name = os.fspath(source)
+        try:
+            with open(source, "rb") as file:
+                data = file.read(max_bytes + 1)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            reason = getattr(error, "strerror", None) or error
+            raise MidiError(f"{name}: cannot be read: {reason}") from None
+    else:
+        name = str(getattr(source, "name", "<file>"))
+        data = source.read(max_bytes + 1)
+        if not isinstance(data, bytes | bytearray):
+            raise MidiError(f"{name}: opened as text; open it in binary mode ('rb')")
+        data = bytes(data)
+    if len(data) > max_bytes:
+        raise MidiError(f"{name}: larger than {max_bytes:,} bytes, the most that is read")
+    return name, data
+
+
+def write_whole(path: str | os.PathLike, data: bytes) -> None:
+    """Writes a file by way of a temporary one beside it, so that no half of it is ever seen.
+
+    Raises `OutputError` where the path cannot be written; nothing is left behind then.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; name a file in it")
+    temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}.part")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
