@@ -92,7 +92,7 @@ def test_the_wheel_holds_the_package_and_its_data(wheel):
 
 
 def test_the_source_archive_builds_the_same_wheel(checkout, wheel, tmp_path):
-    script = "from setuptools.build_meta import build_sdist; print(build_sdist(r'%s'))" % tmp_path
+    script = f"from setuptools.build_meta import build_sdist; print(build_sdist({str(tmp_path)!r}))"
     archive = call(sys.executable, "-c", script, cwd=checkout).splitlines()[-1]
     again = build(tmp_path / archive, tmp_path)
     ours, theirs = (
