@@ -33,7 +33,7 @@ _HOME = {
     "load_tokenizer": "musegen.tokens.tokenizer",
     "read_midi": "musegen.music.midi",
     "train": "musegen.api",
-    "write_midi": "musegen.music.midi",
+    "write_midi": "musegen.music.writer",
 }
 """Where each public name lives."""
 
@@ -59,10 +59,10 @@ if TYPE_CHECKING:
     from musegen.api import compose as compose
     from musegen.api import train as train
     from musegen.music.midi import read_midi as read_midi
-    from musegen.music.midi import write_midi as write_midi
     from musegen.music.score import Note as Note
     from musegen.music.score import Score as Score
     from musegen.music.score import Track as Track
+    from musegen.music.writer import write_midi as write_midi
     from musegen.tokens.tokenizer import load_tokenizer as load_tokenizer
 
 
