@@ -9,6 +9,8 @@ import typer
 from . import console
 from .outputs import Outputs, plan_outputs
 
+INTERRUPTED = 130
+
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
@@ -101,6 +103,9 @@ def compose(
     for piece in pieces if isinstance(pieces, list) else [pieces]:
         writer.write(piece)
     writer.close()
+    if any(file.get("interrupted") for file in writer.files):
+        console.warn("stopped by Ctrl-C: what was finished is written")
+        raise typer.Exit(INTERRUPTED)
 
 
 class _Writer:

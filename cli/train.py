@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -44,6 +45,12 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on where --out stopped.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of everything random.")] = 0,
+    source: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the files of a data card lie.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that read files.  [default: all cores]")
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Say how it went as JSON on stdout.")
     ] = False,
@@ -71,9 +78,22 @@ def train(
             resume=resume,
             device=device,
             seed=seed,
+            source=source,
+            workers=workers,
             on_progress=report,
         )
+    console.note(_told(summary), quiet=quiet)
     if as_json:
         console.out_json(summary)
     else:
         print(out)
+
+
+def _told(summary: Mapping[str, Any]) -> str:
+    """How a run ended, in a line."""
+    how = f"{summary['step']} steps in {summary['elapsed_s'] / 60:.1f} minutes"
+    if summary["best"] is not None:
+        how += f"; best held-out loss {summary['best']:.4f} at step {summary['best_step']}"
+    if summary["interrupted"]:
+        how += "; stopped before its end: --resume goes on"
+    return how

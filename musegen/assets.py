@@ -67,6 +67,8 @@ class Weights:
     size_bytes: int
     """Of model.safetensors; 0 where it is missing."""
     family: str
+    version: str
+    """Of the musegen that wrote it."""
     preset: str
     licence: str
     data: str
@@ -117,10 +119,11 @@ def describe_weights(name_or_folder: str | os.PathLike[str]) -> Weights:
         folder=folder,
         origin="package" if folder.is_relative_to(_PACKAGE / "weights") else "user",
         size_bytes=size,
-        family=_text(settings, "family"),
-        preset=_text(settings, "preset") or _preset_of(folder),
+        family=_text(settings, "musegen", "family"),
+        version=_text(settings, "musegen", "version"),
+        preset=_preset_of(folder),
         licence=card.get("license", ""),
-        data=card.get("data", "") or card.get("datasets", ""),
+        data=card.get("data", "") or _text(settings, "training", "data"),
         problem=problem,
     )
 
@@ -170,8 +173,9 @@ def _preset_of(folder: Path) -> str:
     return match[1] if match else ""
 
 
-def _text(settings: dict, key: str) -> str:
-    value = settings.get(key, "")
+def _text(settings: dict, section: str, key: str) -> str:
+    table = settings.get(section)
+    value = table.get(key) if isinstance(table, dict) else None
     return value if isinstance(value, str) else ""
 
 

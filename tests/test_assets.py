@@ -7,6 +7,7 @@ import pytest
 from musegen import assets
 from musegen.errors import CheckpointError, ConfigError, DataError
 
+CONFIG = '[musegen]\nfamily = "transformer"\nversion = "0.1.0"\n'
 CARD = """---
 license: CC-BY-4.0
 data: "folk tunes"
@@ -15,7 +16,7 @@ data: "folk tunes"
 """
 
 
-def make_model(folder: Path, config: str = 'family = "transformer"\n', size: int = 10) -> Path:
+def make_model(folder: Path, config: str = CONFIG, size: int = 10) -> Path:
     folder.mkdir(parents=True)
     (folder / "config.toml").write_text(config, encoding="utf-8")
     if size:
@@ -56,6 +57,7 @@ def test_models_of_the_user_are_listed_and_described(home):
     assert assets.weights()["mine"] == folder
     model = assets.describe_weights("mine")
     assert (model.origin, model.family, model.preset) == ("user", "transformer", "events")
+    assert model.version == "0.1.0"
     assert (model.licence, model.data, model.size_bytes) == ("CC-BY-4.0", "folk tunes", 10)
     assert model.problem == ""
 
@@ -69,9 +71,9 @@ def test_a_folder_works_as_a_name(tmp_path, home):
 @pytest.mark.parametrize(
     ("config", "size", "problem"),
     [
-        ('family = "tra', 10, "config.toml cannot be read"),
-        ("family = 3\n", 10, ""),
-        ('family = "transformer"\n', 0, "model.safetensors is missing"),
+        ('[musegen]\nfamily = "tra', 10, "config.toml cannot be read"),
+        ("musegen = 3\n", 10, ""),
+        (CONFIG, 0, "model.safetensors is missing"),
     ],
 )
 def test_damaged_models_are_described(home, config, size, problem):

@@ -45,7 +45,7 @@ def api(monkeypatch):
 
     def train(data, out, **asked):
         fake.calls.append((data, out, asked))
-        return {"best": 1.5}
+        return {"step": 5, "elapsed_s": 3.0, "best": 1.5, "best_step": 4, "interrupted": False}
 
     fake.compose, fake.train = compose, train
     monkeypatch.setitem(sys.modules, "musegen.api", fake)
@@ -234,6 +234,18 @@ def test_compose_to_stdout(api, capfdbinary):
     assert capfdbinary.readouterr().out == b"MThd"
 
 
+def test_compose_writes_what_is_finished(api, tmp_path, capsys, monkeypatch):
+    def interrupted(seed, **asked):
+        piece = FakePiece()
+        piece.info |= {"interrupted": True}
+        return [piece]
+
+    monkeypatch.setattr(api, "compose", interrupted)
+    assert main.run(["compose", "--num", "9", "--out", str(tmp_path)]) == main.INTERRUPTED
+    assert [path.name for path in tmp_path.iterdir()] == ["piece-1.mid"]
+    assert "stopped by Ctrl-C" in capsys.readouterr().err
+
+
 def test_train_passes_everything_on(api, capsys):
     arguments = (
         "train --data folder --preset tiny --out run --set a=1 --set b.c=2 --max-steps 5 "
@@ -246,7 +258,9 @@ def test_train_passes_everything_on(api, capsys):
     assert list(asked["overrides"]) == ["a=1", "b.c=2"]
     assert (asked["size"], asked["preset"], asked["resume"]) == ("tiny", "events", True)
     assert (asked["max_steps"], asked["max_minutes"], asked["seed"]) == (5, None, 3)
-    assert json.loads(capsys.readouterr().out) == {"best": 1.5}
+    told = capsys.readouterr()
+    assert json.loads(told.out)["best"] == 1.5
+    assert "best held-out loss 1.5000 at step 4" in told.err
 
 
 def test_named_files_are_overwritten_and_others_are_not(tmp_path):
@@ -273,7 +287,7 @@ def test_places_that_cannot_be_written(tmp_path):
 def test_models_are_listed(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "weights" / "mine"
     folder.mkdir(parents=True)
-    (folder / "config.toml").write_text('family = "transformer"\n', encoding="utf-8")
+    (folder / "config.toml").write_text('[musegen]\nfamily = "transformer"\n', encoding="utf-8")
     (folder / "model.safetensors").write_bytes(b"x" * 1500)
     (folder / "README.md").write_text("---\nlicense: CC0-1.0\n---\nMine.\n", encoding="utf-8")
     monkeypatch.setenv("MUSEGEN_HOME", str(tmp_path))
