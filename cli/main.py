@@ -133,6 +133,9 @@ def _explain(error: Exception) -> int:
     if hasattr(error, "format_message"):  # a usage error of the library under typer
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "musegen"
+        if type(error).__name__ == "NoArgsIsHelpError":  # a verb of verbs, called bare
+            print(error.format_message(), file=sys.stderr)
+            return 2
         return _fail(f"{error.format_message()} (see `{path} --help`)", 2)
     if isinstance(error, OSError):
         return _fail(_os_message(error), 1)

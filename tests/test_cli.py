@@ -88,6 +88,13 @@ def test_every_verb_has_help(name, capsys):
     assert "Usage: musegen " + name in capsys.readouterr().out
 
 
+def test_a_verb_of_verbs_alone_shows_its_help(capsys):
+    assert main.run(["data"]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("Usage: musegen data")
+
+
 def test_version(capsys):
     import musegen
 
