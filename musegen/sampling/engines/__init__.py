@@ -1,0 +1,1 @@
+"""What computes the logits: one engine a file, all behind `musegen.guide.Engine`."""
