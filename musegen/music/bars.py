@@ -37,34 +37,44 @@ def require_bars(score: Score, until_tick: int, name: str = "score") -> None:
         )
 
 
-def cut_bars_written_out(score: Score) -> tuple[tuple[Meter, ...], int]:
-    """Meters such that every change stands on a barline, and how many were added.
+def meters_on_barlines(score: Score) -> tuple[tuple[Meter, ...], int, int]:
+    """Meters such that every change stands on a barline; how many were added and how many moved.
 
     A change inside a bar cuts the bar short (`Score.bars()`); here the short bar gets the meter
-    that says so: 4/4 cut after one beat becomes 1/4. The grid stays as it is. Where no meter says
-    it (a bar of 17 ticks), the change stays where it stands.
+    that says so: 4/4 cut after one beat becomes 1/4, and the grid stays as it is. A change that
+    misses a barline by a 128th note or less is moved onto it (some programs write it a tick late),
+    and so is one that makes a bar of no whole number of 128th notes: the short bar is rounded down,
+    so that the notes of the next bar do not fall into it.
     """
+    near = max(1, score.ppq // 32)
     meters = list(score.meters[:1])
-    added = 0
+    added = moved = 0
     for meter in score.meters[1:]:
         start, numerator, denominator = meters[-1]
         length = 4 * score.ppq * numerator / denominator
+        meter = meter._replace(tick=max(start, meter.tick))  # the one before may have moved past it
         whole = math.floor((meter.tick - start) / length + 1e-9)
-        line = start + round(whole * length)
-        if abs(line - meter.tick) > 0:
-            short = _short_meter(meter.tick - line, score.ppq, denominator)
-            if short is not None:
-                if line == start:
-                    meters.pop()
-                meters.append(Meter(line, *short))
-                added += 1
+        line, following = start + round(whole * length), start + round((whole + 1) * length)
+        late, early = meter.tick - line, following - meter.tick
+        if 0 < min(late, early) <= near:
+            meter = meter._replace(tick=line if late <= early else following)
+            moved += 1
+        elif late:
+            short = _short_meter(late, score.ppq, denominator)
+            meters.append(Meter(line, *short))
+            added += 1
+            end = line + round(4 * score.ppq * short[0] / short[1])
+            if end != meter.tick:
+                meter = meter._replace(tick=end)
+                moved += 1
         meters.append(meter)
-    return tuple(meters), added
+    latest = {meter.tick: meter for meter in meters}
+    return tuple(latest.values()), added, moved
 
 
-def _short_meter(ticks: int, ppq: int, preferred: int) -> tuple[int, int] | None:
+def _short_meter(ticks: int, ppq: int, preferred: int) -> tuple[int, int]:
     for denominator in (preferred, 4, 8, 16, 32, 64, 128):
         numerator, rest = divmod(ticks * denominator, 4 * ppq)
         if not rest and 1 <= numerator <= 255:
             return numerator, denominator
-    return None
+    return min(255, max(1, ticks * 128 // (4 * ppq))), 128

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from musegen.errors import MidiError
-from musegen.music.bars import barline_after, cut_bars_written_out, require_bars
+from musegen.music.bars import barline_after, meters_on_barlines, require_bars
 from musegen.music.instruments import program_name
 from musegen.music.score import CHANNEL_PRESSURE, CONTROL_DTYPE, NOTE_DTYPE, Key, Score, Text, Track
 from musegen.music.smf import MAX_TICK, Findings
@@ -50,7 +50,8 @@ def settle(score: Score, name: str, findings: Findings) -> Score:
         title=clean_text(score.title).strip(),
         copyright=clean_text(score.copyright).strip(),
     )
-    meters, added = cut_bars_written_out(result)
+    meters, added, moved = meters_on_barlines(result)
+    findings.add("a meter change just beside a barline was moved onto it", moved)
     findings.add("a meter changed inside a bar: the short bar got a meter of its own", added)
     result = result.replace(meters=meters)
     content = content_end(result)

@@ -222,8 +222,9 @@ class Score:
         """The bar grid from tick 0 to the first barline at or after `until_tick`.
 
         `until_tick` is `end_tick`, or `length_tick` where that is later, by default. A meter that
-        changes inside a bar cuts that bar short, as notation programs do. Bars whose length is no whole number of ticks (11/32 at an
-        odd ppq) keep their exact place: each barline is rounded by itself, the error never adds up.
+        changes inside a bar cuts that bar short, as notation programs do. Bars whose length is no
+        whole number of ticks (11/32 at an odd ppq) keep their exact place: each barline is rounded
+        by itself, the error never adds up.
         """
         until = max(self.end_tick, self.length_tick) if until_tick is None else until_tick
         bars: list[Bar] = []

@@ -1,0 +1,147 @@
+"""`musegen midi`: look at, check and convert MIDI files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .console import note, out_json, table
+
+app = typer.Typer(
+    help="Look at, check and convert MIDI files.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+_Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+@app.command()
+def info(
+    file: Annotated[Path, typer.Argument(help="A MIDI or MusicXML file.")], as_json: _Json = False
+) -> None:
+    """What is in a file: meter, key, tempo, tracks, and what was repaired while reading."""
+    from musegen.music.piece import Piece
+
+    piece = Piece.load(file)
+    facts = _facts(file, piece)
+    if as_json:
+        out_json(facts)
+        return
+    for line in piece.notes:
+        note(f"{file}: {line}")
+    _print_facts(facts)
+
+
+def _facts(file: Path, piece: Any) -> dict[str, Any]:
+    from musegen.music.analysis import estimate_key, notes_per_beat, polyphony
+    from musegen.music.instruments import program_name
+    from musegen.music.names import key_name
+
+    score = piece.score
+    estimate = estimate_key(score)
+    return {
+        "file": str(file),
+        "title": score.title,
+        "format": piece.info["format"],
+        "ppq": score.ppq,
+        "bars": piece.bars,
+        "seconds": round(score.duration_s, 3),
+        "notes": score.num_notes,
+        "notes_per_beat": round(notes_per_beat(score), 3),
+        "polyphony": polyphony(score)[0],
+        "tempos_bpm": [[tick, round(60e6 / tempo_us, 3)] for tick, tempo_us in score.tempos],
+        "meters": [[m.tick, f"{m.numerator}/{m.denominator}"] for m in score.meters],
+        "keys": [[key.tick, key_name(key)] for key in score.keys],
+        "estimated_key": key_name(estimate.key) if estimate else None,
+        "markers": [list(marker) for marker in score.markers],
+        "copyright": score.copyright,
+        "comments": [list(comment) for comment in score.comments],
+        "tracks": [
+            {
+                "name": track.name,
+                "program": track.program,
+                "instrument": program_name(track.program, track.is_drum),
+                "drums": track.is_drum,
+                "notes": len(track),
+                "lowest": int(track.notes["pitch"].min()) if len(track) else None,
+                "highest": int(track.notes["pitch"].max()) if len(track) else None,
+                "controllers": len(track.controls) + len(track.bends) + len(track.pressures),
+            }
+            for track in score.tracks
+        ],
+        "repairs": list(piece.notes),
+    }
+
+
+def _print_facts(facts: dict[str, Any]) -> None:
+    def some(items: list[list[Any]]) -> str:
+        shown = [f"{value} at {tick}" if tick else f"{value}" for tick, value in items[:6]]
+        more = [f"and {len(items) - 6} more"] if len(items) > 6 else []
+        return ", ".join(shown + more) or "none"
+
+    minutes, seconds = divmod(round(facts["seconds"]), 60)
+    print(f"title     {facts['title'] or 'none'}")
+    print(f"length    {facts['bars']} bars, {minutes}:{seconds:02d}, {facts['notes']} notes")
+    print(f"timing    {facts['ppq']} ticks a quarter note, format {facts['format']}")
+    print(f"tempo     {some(facts['tempos_bpm'])}")
+    print(f"meter     {some(facts['meters'])}")
+    print(f"key       {some(facts['keys'])} (the notes say {facts['estimated_key'] or 'nothing'})")
+    if facts["markers"]:
+        print(f"markers   {some(facts['markers'])}")
+    if facts["tracks"]:
+        print()
+        rows = [
+            (index, track["name"], track["instrument"], track["notes"], _range(track))
+            for index, track in enumerate(facts["tracks"], start=1)
+        ]
+        table(("", "track", "instrument", "notes", "pitches"), rows)
+
+
+def _range(track: dict[str, Any]) -> str:
+    return "" if track["lowest"] is None else f"{track['lowest']}-{track['highest']}"
+
+
+@app.command()
+def check(
+    files: Annotated[list[Path], typer.Argument(help="MIDI files.")], as_json: _Json = False
+) -> None:
+    """List every defect of files that some program may stumble over; exit 1 if there are any."""
+    from musegen.music.check import check_path
+
+    found = {str(file): check_path(file) for file in files}
+    count = sum(map(len, found.values()))
+    if as_json:
+        out_json({file: [defect._asdict() for defect in found[file]] for file in found})
+    else:
+        for file, defects in found.items():
+            for defect in defects:
+                where = f"track {defect.track}, tick {defect.tick}"
+                print(f"{file}: {defect.code}: {where}: {defect.message}")
+    bad = sum(bool(defects) for defects in found.values())
+    note(f"{len(found)} files checked, {bad} with defects, {count} defects")
+    if count:
+        raise typer.Exit(1)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A MIDI or MusicXML file.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Written in the format of its suffix.")
+    ],
+    ports: Annotated[
+        bool, typer.Option("--ports", help="Let more than 15 instruments use further MIDI ports.")
+    ] = False,
+) -> None:
+    """Convert between MIDI (.mid) and notation (.musicxml, .mxl); also cleans a MIDI file."""
+    from musegen.music.piece import Piece
+
+    piece = Piece.load(source)
+    for line in piece.notes:
+        note(f"{source}: {line}")
+    piece.save(target, ports=ports)
+    note(f"wrote {target}: {piece.bars} bars, {piece.score.num_notes} notes")

@@ -1,0 +1,102 @@
+"""Facts about a score, as numbers: key, pitch classes, density, polyphony."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from musegen.music.names import MAJOR_NAMES, MINOR_NAMES
+from musegen.music.score import NOTE_DTYPE, Key, Score
+
+# How well each pitch class fits a key of tonic 0, from listening experiments: Krumhansl and
+# Kessler (1982), as printed in Krumhansl, Cognitive Foundations of Musical Pitch (1990), p. 30.
+_MAJOR_PROFILE = np.array([6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88])
+_MINOR_PROFILE = np.array([6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17])
+
+_PITCH_CLASS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+
+
+class KeyEstimate(NamedTuple):
+    """The best key, how well it fits (a correlation, -1..1), and how far ahead of the next."""
+
+    key: Key
+    correlation: float
+    margin: float
+
+
+def pitched_notes(score: Score) -> np.ndarray:
+    """All notes that are no drums, `NOTE_DTYPE` (N,), track by track."""
+    columns = [track.notes for track in score.tracks if not track.is_drum and len(track)]
+    return np.concatenate(columns) if columns else np.empty(0, NOTE_DTYPE)
+
+
+def pitch_class_histogram(score: Score, *, weighted: bool = True) -> np.ndarray:
+    """Share of each pitch class, float64 (12,), C first; by duration, or by number of notes.
+
+    Drums do not count; all zeros without pitched notes.
+    """
+    notes = pitched_notes(score)
+    weights = notes["duration_tick"].astype(np.float64) if weighted else None
+    histogram = np.bincount(notes["pitch"] % 12, weights=weights, minlength=12).astype(np.float64)
+    total = histogram.sum()
+    return histogram / total if total else histogram
+
+
+def estimate_key(score: Score) -> KeyEstimate | None:
+    """The key that fits the notes best; None without pitched notes.
+
+    Krumhansl and Schmuckler's algorithm: the correlation of the durations of the twelve pitch
+    classes with the profile of each of the 24 keys (Krumhansl 1990, chapter 4).
+    """
+    histogram = pitch_class_histogram(score)
+    if not histogram.any() or np.ptp(histogram) == 0:
+        return None
+    fits = []
+    for minor, profile in ((False, _MAJOR_PROFILE), (True, _MINOR_PROFILE)):
+        for tonic in range(12):
+            fit = float(np.corrcoef(histogram, np.roll(profile, tonic))[0, 1])
+            fits.append((fit, _key_on(tonic, minor)))
+    fits.sort(key=lambda item: -item[0])
+    return KeyEstimate(fits[0][1], fits[0][0], fits[0][0] - fits[1][0])
+
+
+def _key_on(tonic: int, minor: bool) -> Key:
+    """The key on a pitch class with the fewest signs (six flats rather than six sharps)."""
+    names = MINOR_NAMES if minor else MAJOR_NAMES
+    candidates = [fifths for fifths in range(-6, 6) if _pitch_class(names[fifths + 7]) == tonic]
+    return Key(0, min(candidates, key=abs), minor)
+
+
+def _pitch_class(name: str) -> int:
+    return (_PITCH_CLASS[name[0]] + name.count("#") - name[1:].count("b")) % 12
+
+
+def notes_per_bar(score: Score) -> np.ndarray:
+    """How many notes begin in each bar, int64 (bars,)."""
+    bars = score.bars()
+    starts = [track.notes["start_tick"] for track in score.tracks]
+    ticks = np.concatenate(starts) if starts else np.empty(0, np.int32)
+    edges = np.array([bar.start_tick for bar in bars] + [bars[-1].end_tick] if bars else [0, 1])
+    counts = np.histogram(ticks, edges)[0]
+    return counts if bars else counts[:0]
+
+
+def notes_per_beat(score: Score) -> float:
+    """Notes a quarter note, drums and all, over the length of the score."""
+    return score.num_notes * score.ppq / score.end_tick if score.end_tick else 0.0
+
+
+def polyphony(score: Score) -> tuple[int, float]:
+    """The most pitched notes that sound at once, and their mean number while any sounds."""
+    notes = pitched_notes(score)
+    if not len(notes):
+        return 0, 0.0
+    start = notes["start_tick"].astype(np.int64)
+    tick = np.concatenate([start + notes["duration_tick"], start])
+    step = np.concatenate([np.full(len(notes), -1), np.ones(len(notes), np.int64)])
+    order = np.lexsort((step, tick))  # at one tick, ends before beginnings
+    sounding = np.cumsum(step[order])[:-1]
+    length = np.diff(tick[order])
+    heard = length[sounding > 0].sum()
+    return int(sounding.max()), float((sounding * length).sum() / heard) if heard else 0.0
