@@ -14,7 +14,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
-SEED_MIDI ?= $(firstword $(wildcard examples/*.mid))
+SEED_MIDI ?= examples/morning_waltz.mid
 JOBS ?= 2
 
 # The first Python that is there, runs, and is new enough.
