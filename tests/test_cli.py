@@ -4,6 +4,7 @@ import errno
 import json
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -186,6 +187,20 @@ def test_a_reader_that_goes_away_is_no_error():
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == str(main.READER_GONE)
     assert done.stderr == ""
+
+
+@pytest.mark.slow
+def test_help_takes_a_fraction_of_importing_torch():
+    def fastest_s(code: str) -> float:
+        taken = []
+        for _ in range(5):
+            started = time.perf_counter()
+            subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+            taken.append(time.perf_counter() - started)
+        return min(taken)
+
+    helped = fastest_s("from musegen.cli.main import run; run(['--help'])")
+    assert helped < 0.3 * fastest_s("import torch")
 
 
 def test_python_m_musegen():
