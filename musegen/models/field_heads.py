@@ -56,7 +56,8 @@ class MlpHeads(nn.Module):
             offsets = torch.tensor(self.offsets[field], device=chosen.device)
             seen = F.embedding_bag(chosen[:, :field] + offsets, self.before.weight, mode="sum")
             hidden = hidden + seen
-        return self.out[field](torch.tanh(hidden))
+        # The tanh of float32 is three times as fast on a CPU as that of bfloat16.
+        return self.out[field](torch.tanh(hidden.float()))
 
 
 class LayerHeads(nn.Module):

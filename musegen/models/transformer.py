@@ -16,10 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from musegen.models.attention import Rotation, Segments
 from musegen.models.autoregressive import Autoregressive
 from musegen.models.base import Batch, GenerativeModel, Loss, Player
 from musegen.models.field_heads import LayerHeads, MlpHeads
-from musegen.models.layers import Block, RMSNorm, Rotation, Segments
+from musegen.models.layers import Block, RMSNorm, working_dtype
 from musegen.models.transformer_config import TransformerConfig
 
 __all__ = ["Transformer", "TransformerConfig"]
@@ -72,10 +73,11 @@ class Backbone(nn.Module):
         """-> states (B, T, D)."""
         x = self.embed(rows, channels)
         turning = self.rotation(coordinates)
-        prepared = Segments.of(segments, explicit=x.device.type == "cpu")
+        prepared = Segments.of(segments, x.device.type == "cpu", working_dtype(x))
+        added = None
         for layer in self.layers:
-            x = layer(x, turning, prepared)
-        return self.norm(x)
+            x, added = layer(x, added, turning, prepared)
+        return self.norm.after(x, added)[1]
 
 
 class Transformer(Autoregressive, GenerativeModel):
