@@ -34,7 +34,7 @@ from musegen.tokens.tokenizer import PieceInfo, Sample, Tokenizer
 Batch = dict[str, np.ndarray]
 
 PIECE_CAP = 6000
-"""Rows from which on a piece is drawn no more often for being longer: symphonies would drown songs."""
+"""A piece longer than so many rows is drawn no more often: symphonies would drown songs."""
 
 ROOM = 8
 """Another document is packed into a row when at least 1/8 of it is free."""
@@ -171,7 +171,7 @@ class TrainBatches(_Pieces):
         return self.shards.corpora.get(piece.corpus, CorpusFacts())
 
     def batch(self, index: int) -> Batch:
-        """This process's rows of batch `index`, 0, 1, 2, ..."""
+        """Batch `index` (0, 1, 2, ...): the rows of this process."""
         local = self.batch_size // self.world
         page = _Page(self.tokenizer, local, self.length)
         first = index * self.batch_size + self.rank * local

@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,17 +131,25 @@ def build(
         parts.mkdir(parents=True, exist_ok=True)
         with _lock(parts / "lock", out):
             encoded = _encode_all(items + held_out, tokenizer, parts, workers, on_progress)
-            if building.exists():
-                shutil.rmtree(building)
+            shutil.rmtree(building, ignore_errors=True)
             building.mkdir()
-            report = _write(collection, encoded[: len(items)], encoded[len(items) :], tokenizer,
-                            building, out, started)  # fmt: skip
+            report = _write(
+                collection, encoded[: len(items)], encoded[len(items) :], tokenizer, building, out
+            )
             _replace(building, out)
         shutil.rmtree(parts, ignore_errors=True)
+    except DataError:
+        shutil.rmtree(parts, ignore_errors=True)  # nothing in them would serve another build
+        raise
     except OSError as error:
+        where = error.filename or parts
         raise OutputError(
-            f"{out} cannot be written: {error.strerror or error} ({error.filename or parts})"
+            f"{out} cannot be written: {error.strerror or error} ({where}); free some space or "
+            "choose another --out, and run it again: what was read is kept"
         ) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    report = replace(report, seconds=time.monotonic() - started)
     return report
 
 
@@ -222,11 +230,10 @@ def _write(
     tokenizer: Tokenizer,
     building: Path,
     out: Path,
-    started: float,
 ) -> BuildReport:
     usable = [one for one in encoded if not one.result.reason]
     skipped = [
-        {"corpus": one.item.corpus, "file": _label(one.item), "reason": one.result.reason}
+        {"corpus": one.item.corpus, "file": one.item.name, "reason": one.result.reason}
         for one in encoded
         if one.result.reason
     ]
@@ -272,7 +279,7 @@ def _write(
         for one, rows, split, key in zip(usable, _stream(usable), splits, keys, strict=True):
             writer.add(
                 rows,
-                name=_label(one.item),
+                name=one.item.name,
                 corpus=one.item.corpus,
                 style=one.item.style,
                 notes=one.result.notes,
@@ -302,6 +309,10 @@ def _write(
     finally:
         writer.abandon()
     tokenizer.save(building / TOKENIZER_FILE)
+    messages = collection.notes + tuple(n for c in collection.corpora for n in c.notes)
+    torn = sum(splits[i] != splits[j] for i, j, _ in pairs)
+    if torn:
+        messages += (f"{torn} pairs of versions lie in two splits, which their files prescribe",)
     report = BuildReport(
         name=collection.name,
         folder=out,
@@ -315,8 +326,7 @@ def _write(
         largest_group=int(np.bincount(component).max()),
         notes_merged=sum(one.result.notes_merged for one in usable),
         notes_dropped=sum(one.result.notes_dropped for one in usable),
-        messages=collection.notes + tuple(n for c in collection.corpora for n in c.notes),
-        seconds=time.monotonic() - started,
+        messages=messages,
     )
     text = json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n"
     (building / REPORT_FILE).write_text(text, "utf-8")
@@ -348,13 +358,9 @@ def _without_copies(
     return kept, copies
 
 
-def _label(item: Item) -> str:
-    return item.name
-
-
 def _pair(item: Item, other: Item, relation: str) -> dict[str, str]:
     return {
         "corpus": item.corpus,
-        "file": _label(item),
-        relation: f"{other.corpus}/{_label(other)}",
+        "file": item.name,
+        relation: f"{other.corpus}/{other.name}",
     }

@@ -118,6 +118,8 @@ class Card:
     group: str = ""
     """A regular expression searched in the file's name (path without suffix): its groups, joined,
     are the key of what belongs together. Without a match, or empty: the file stands alone."""
+    drum_map: dict[str, int] = field(default_factory=dict)
+    """Drum pitches that are not General MIDI's, and what they become."""
     aliases: dict[str, str] = field(default_factory=dict)
     """Group keys that mean another group (misspelt or cut file names)."""
     meters: str = ""
@@ -138,7 +140,8 @@ class Card:
             raise ConfigError(f"card name {self.name!r} must be lower-case letters, digits, _ or -")
         if self.format not in FORMATS:
             raise ConfigError(
-                f"card {self.name}: format {self.format!r} is unknown{_nearest(self.format, FORMATS)}"
+                f"card {self.name}: format {self.format!r} is unknown"
+                + _nearest(self.format, FORMATS)
             )
         try:
             re.compile(self.group)
@@ -176,12 +179,15 @@ def _nearest(name: object, known: Any) -> str:
     return f" (did you mean {close[0]!r}?)" if close else f" (known: {', '.join(map(str, known))})"
 
 
+_PITCHES = frozenset(str(pitch) for pitch in range(128))
+
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "str": str,
     "bool": bool,
     "int": int,
     "float": (int, float),
     "dict[str, str]": dict,
+    "dict[str, int]": dict,
 }
 
 
@@ -215,6 +221,10 @@ def _value(annotation: str, value: Any, where: str) -> Any:
             return float(value)
         if annotation == "dict[str, str]" and not all(isinstance(v, str) for v in value.values()):
             raise ConfigError(f"{where} must hold strings")
+        if annotation == "dict[str, int]":
+            pitches = [key for key in value if key.isdigit()] + [str(v) for v in value.values()]
+            if len(pitches) != 2 * len(value) or not all(p in _PITCHES for p in pitches):
+                raise ConfigError(f"{where} must map pitches to pitches, 0 to 127")
         return value
     if annotation == "tuple[str, ...]":
         if isinstance(value, str):

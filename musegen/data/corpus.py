@@ -13,7 +13,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,8 @@ class Item:
     """Fixed by the corpus; empty where the group's hash decides."""
     entry: str = ""
     """Which entry of the file."""
+    drum_map: tuple[tuple[int, int], ...] = ()
+    """Drum pitches to change: (from, to)."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Corpus:
     name: str
     items: tuple[Item, ...]
     split: SplitRule = FOLDER_SPLIT
-    augment: Augment = Augment()
+    augment: Augment = field(default_factory=Augment)
     weight: float = 1.0
     card: Card | None = None
     notes: tuple[str, ...] = ()
@@ -195,6 +197,7 @@ def _card_corpus(card: Card, source: Path | None, weight: float, in_mix: bool = 
             f"`musegen data info {card.name}` says how to get them"
         )
     style = " ".join(card.style)
+    drum_map = tuple(sorted((int(old), new) for old, new in card.drum_map.items()))
     items: list[Item] = []
     for path in paths:
         name = path.relative_to(root).with_suffix("").as_posix()
@@ -203,12 +206,12 @@ def _card_corpus(card: Card, source: Path | None, weight: float, in_mix: bool = 
             continue
         group = card.group_of(name)
         words = card.group_styles.get(group, style)
-        items.append(Item(path, name, card.name, card.format, group, words))
+        items.append(Item(path, name, card.name, card.format, group, words, drum_map=drum_map))
     notes = []
     if card.files and len(paths) != card.files:
-        notes.append(f"{card.name}: {len(paths)} files, the card counts {card.files}")
+        notes.append(f"{card.name}: {len(paths)} files here, {card.files} by the card")
     elif card.files_sha256 and corpus_sha256(root, paths) != card.files_sha256:
-        notes.append(f"{card.name}: the files differ from the card's checksum")
+        notes.append(f"{card.name}: not the files of the card's checksum (another conversion?)")
     return Corpus(card.name, tuple(items), card.split, card.augment, weight, card, tuple(notes))
 
 
@@ -238,12 +241,29 @@ def read_item(item: Item) -> tuple[Score, tuple[str, ...]]:
         from musegen.music.midi import read_midi
 
         score, report = read_midi(item.path)
-        return score, tuple(report.lines())
+        return _with_drums(score, item.drum_map), tuple(report.lines())
     try:
         from musegen.music.export import read_musicxml
     except ImportError as error:
         raise MidiError(f"{item.path}: reading notation needs music21: {error}") from None
     return read_musicxml(item.path), ()
+
+
+def _with_drums(score: Score, drum_map: Sequence[tuple[int, int]]) -> Score:
+    """The score with drum pitches changed."""
+    if not drum_map:
+        return score
+    table = np.arange(256, dtype=np.uint8)
+    for old, new in drum_map:
+        table[old] = new
+    tracks = []
+    for track in score.tracks:
+        if track.is_drum:
+            notes = track.notes.copy()
+            notes["pitch"] = table[notes["pitch"]]
+            track = replace(track, notes=notes)
+        tracks.append(track)
+    return score.replace(tracks=tuple(tracks))
 
 
 # --- The JSB chorales as JSON ---------------------------------------------------------------------

@@ -9,7 +9,7 @@ Two fingerprints a piece:
   lower line of every track. Two pieces that share at least `NEAR_DUPLICATE` of the smaller one's
   grams are versions of one piece: both stay, but in the same split.
 
-A third one, `melody`, is runs of 8 moves of the top line from beat to beat, repeated notes left out:
+A third one, `melody`, is runs of 8 moves of the top line from beat to beat, without repeated notes:
 it recognises a tune under other harmonies and ornaments (a hymn against a benchmark's chorale).
 """
 
@@ -38,7 +38,7 @@ SAME_TUNE = 0.08
 """Share of the shorter melody's grams that makes a piece resemble a benchmark's.
 
 Measured on 258 hymns against 77 chorales: of the ten above it eight are settings of the same tune
-(0.08 to 0.18: Bach's ornaments break most runs); low on purpose, a hymn lost costs less than a leak.
+(0.08 to 0.18: Bach's ornaments break most runs). Low on purpose: a leak costs more than a hymn.
 """
 
 MIN_SHARED_TUNE = 3
@@ -180,8 +180,8 @@ def near_duplicates(
         keys, inverse = np.unique(keys, return_inverse=True)
         shared = np.bincount(inverse, weights=shared).astype(np.int64)
     pairs = []
-    for key, count in zip(keys[shared >= MIN_GRAMS * threshold].tolist(),
-                          shared[shared >= MIN_GRAMS * threshold].tolist(), strict=True):  # fmt: skip
+    enough = shared >= MIN_GRAMS * threshold
+    for key, count in zip(keys[enough].tolist(), shared[enough].tolist(), strict=True):
         first, second = divmod(key, len(sketches))
         limit = min(limits[first], limits[second])
         smaller = min(

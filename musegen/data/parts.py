@@ -83,7 +83,8 @@ def part_name(job: Job) -> str:
             except OSError as error:
                 seen[item.path] = str(error).encode()
         digest.update(seen[item.path])
-        digest.update(json.dumps([item.name, item.corpus, item.format, item.entry]).encode())
+        facts = [item.name, item.corpus, item.format, item.entry, item.drum_map]
+        digest.update(json.dumps(facts).encode())
     return f"{digest.hexdigest()[:40]}.part"
 
 

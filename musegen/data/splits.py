@@ -31,8 +31,9 @@ def assign_splits(
 
     `component[i]` is the index of the first item of i's connected group (same group key, or a
     near-duplicate of one of them). A group goes where its key's hash falls among the shares of its
-    first item's corpus; where files say their split themselves, the most protected one holds
-    (test, then valid). A corpus of two groups or more whose rule has a valid share gets at least
+    first item's corpus. An item whose file says its split keeps it (a benchmark's published split),
+    and draws its group's other items along: to test rather than valid, to valid rather than train.
+    A corpus of two groups or more whose rule has a valid share gets at least
     one, the group with the smallest hash.
     """
     members: dict[int, list[int]] = {}
@@ -73,4 +74,5 @@ def assign_splits(
                 chosen[min(free, key=lambda root: place_of(key[root]))] = "valid"
         if roots and "train" not in {chosen[root] for root in roots} and rule.train > 0:
             chosen[max(roots, key=lambda root: share[root])] = "train"
-    return [chosen[root] for root in component], [key[root] for root in component]
+    splits = [item.split or chosen[root] for item, root in zip(items, component, strict=True)]
+    return splits, [key[root] for root in component]
