@@ -28,7 +28,8 @@ class MlpHeads(nn.Module):
         super().__init__()
         self.field_sizes, self.size = field_sizes, hidden
         self.hidden = nn.Linear(width, len(field_sizes) * hidden, bias=False)
-        offsets, total = [], 0
+        offsets: list[list[int]] = []
+        total = 0
         for field in range(len(field_sizes)):
             offsets.append([])
             for size in field_sizes[:field]:

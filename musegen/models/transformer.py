@@ -74,10 +74,10 @@ class Backbone(nn.Module):
         x = self.embed(rows, channels)
         turning = self.rotation(coordinates)
         prepared = Segments.of(segments, x.device.type == "cpu", working_dtype(x))
-        added = None
+        added: Tensor | None = None
         for layer in self.layers:
             x, added = layer(x, added, turning, prepared)
-        return self.norm.after(x, added)[1]
+        return self.norm(x) if added is None else self.norm.after(x, added)[1]
 
 
 class Transformer(Autoregressive, GenerativeModel):
@@ -87,8 +87,9 @@ class Transformer(Autoregressive, GenerativeModel):
         super().__init__()
         self.config = config
         self.model = Backbone(config)
+        self.heads: MlpHeads | LayerHeads | None = None
         if len(config.field_sizes) == 1:
-            self.heads = None
+            pass  # tied to the embedding
         elif config.field_heads == "mlp":
             self.heads = MlpHeads(config.width, config.head_hidden, config.field_sizes)
         else:
@@ -102,9 +103,9 @@ class Transformer(Autoregressive, GenerativeModel):
         self.apply(_initialise)
         # What is added to the state 2 x layers times starts smaller (GPT-2, section 2.3).
         scale = 1.0 / math.sqrt(2 * config.layers)
-        for layer in self.model.layers:
-            layer.self_attn.o_proj.weight.data.mul_(scale)
-            layer.mlp.down_proj.weight.data.mul_(scale)
+        for name, parameter in self.model.named_parameters():
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                parameter.data.mul_(scale)
 
     def states(self, batch: Batch) -> Tensor:
         """(B, T, D): the state from which the row after each position is predicted."""

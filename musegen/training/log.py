@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,18 @@ class Progress:
     validation: Mapping[str, float] | None = None
     """Set when this report is of a validation."""
     note: str = ""
-    """Something to tell the user: the number of steps was fixed, a checkpoint was written."""
+    """Something to tell the user: how many steps fit into the minutes."""
+
+    def text(self) -> str:
+        """A few words for a progress bar."""
+        if self.note:
+            return self.note
+        if self.validation is not None:
+            return f"held-out {self.loss:.4f}"
+        if self.eta_s is None:
+            return f"loss {self.loss:.3f}"
+        minutes, seconds = divmod(round(self.eta_s), 60)
+        return f"loss {self.loss:.3f}, {minutes}:{seconds:02d} left"
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,10 @@ class TrainingResult:
     best_step: int
     elapsed_s: float
 
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return asdict(self)
+
 
 def means(batches: Iterable[Mapping[str, tuple[Tensor, Tensor]]]) -> dict[str, float]:
     """Sums (sum, count) pairs over batches; sum / count of each metric with a count above 0."""
@@ -63,11 +78,11 @@ def means(batches: Iterable[Mapping[str, tuple[Tensor, Tensor]]]) -> dict[str, f
         for name, (total, count) in metrics.items():
             sums.setdefault(name, []).append(total.detach())
             counts.setdefault(name, []).append(torch.as_tensor(count))
-    result = {}
-    for name in sums:
-        count = float(torch.stack(counts[name]).double().sum())
-        if count > 0:
-            result[name] = float(torch.stack(sums[name]).double().sum()) / count
+    result: dict[str, float] = {}
+    for name, totals in sums.items():
+        whole = float(torch.stack(counts[name]).double().sum())
+        if whole > 0:
+            result[name] = float(torch.stack(totals).double().sum()) / whole
     return result
 
 

@@ -20,8 +20,8 @@ def build_optimizers(module: nn.Module, config: TrainerConfig) -> list[torch.opt
     A hidden matrix is the two-dimensional weight of an `nn.Linear`, unless the layer says
     `is_output = True`: Muon's orthogonal steps suit maps between states, not from or to ids.
     """
-    hidden: dict[int, nn.Parameter] = {}
-    decayed: dict[int, nn.Parameter] = {}
+    hidden: dict[int, Tensor] = {}
+    decayed: dict[int, Tensor] = {}
     for layer in module.modules():
         if isinstance(layer, nn.Linear) and layer.weight.requires_grad:
             decayed[id(layer.weight)] = layer.weight

@@ -8,10 +8,7 @@ full precision. So a run that is killed and resumed ends with the same bytes as 
 
 from __future__ import annotations
 
-import json
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -20,25 +17,28 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from musegen.config import to_dict
 from musegen.errors import CheckpointError, NonFiniteLoss, TrainingError
-from musegen.models.base import GenerativeModel, Player
-from musegen.training.checkpoint import load_tensors, weight_bytes, write_folder
+from musegen.models.base import GenerativeModel, Player, parameters_of
 from musegen.training.config import TrainerConfig
 from musegen.training.device import computes_bf16, resolve_device
 from musegen.training.log import JsonLog, Progress, TrainingResult, means
-from musegen.training.optim import Ema, build_optimizers, pack_state, rate_at, unpack_state
+from musegen.training.optim import Ema, build_optimizers, rate_at
+from musegen.training.signals import stop_signals
+from musegen.training.state import RunState, load_run, save_run
 
 __all__ = ["DataSource", "Progress", "Trainer", "TrainerConfig", "TrainingResult", "Validation"]
 
 TIMED_SHARE = 0.02
 """Share of `minutes` whose steps are timed before the number of steps is fixed."""
 
-TIMED_STEPS = 12
-"""Fewest steps that are timed; the first two (allocations) are left out of the pace."""
+TIMED_STEPS = 10
+"""Fewest steps that are timed."""
+
+UNTIMED_STEPS = 2
+"""Steps before that: they allocate and warm up."""
 
 DEFAULT_STEPS = 1_000
 
@@ -97,13 +97,7 @@ class Trainer:
         }
         self.owned = {player.name: list(player.module.parameters()) for player in self.players}
         self.ema = Ema(model, config.ema) if config.ema else None
-        self.step = 0
-        self.steps: int | None = config.steps or (None if config.minutes else DEFAULT_STEPS)
-        self.best: float | None = None
-        self.best_step = 0
-        self.first_validation: dict[str, float] = {}
-        self.last_validation: dict[str, float] = {}
-        self.elapsed_s = 0.0
+        self.state = RunState(steps=config.steps or (None if config.minutes else DEFAULT_STEPS))
         self._stopping = False
         self._validation_s = 0.0
         self._pending: list[Mapping[str, tuple[Tensor, Tensor]]] = []
@@ -118,61 +112,60 @@ class Trainer:
         """
         if resume:
             self.load_state()
-        log = JsonLog(self.out / "log.jsonl" if self.out else None, self.step if resume else -1)
         if self.out is not None:
             self.out.mkdir(parents=True, exist_ok=True)
-        config, model = self.config, self.model
-        before_s, start_s = self.elapsed_s, time.perf_counter()
-        saved_s, mark_s, mark_step, reported = start_s, start_s, self.step, self.step
-        model.train()
-        with self._signals():
-            if self.step == 0 and self.validation is not None:
-                self.first_validation = self._validate(log)
-            while not self._stopping and (self.steps is None or self.step < self.steps):
+        config, state = self.config, self.state
+        log = JsonLog(self.out / "log.jsonl" if self.out else None, state.step if resume else -1)
+        before_s, start_s = state.elapsed_s, time.perf_counter()
+        saved_s, timed_s, first_step = start_s, start_s, state.step
+        self.model.train()
+        with stop_signals(self._stop):
+            if state.step == 0 and self.validation is not None:
+                state.first_validation = self._validate(log)
+            while not self._stopping and (state.steps is None or state.step < state.steps):
                 self._train_step()
-                self.step += 1
+                state.step += 1
                 now_s = time.perf_counter()
-                self.elapsed_s = before_s + now_s - start_s
-                if self.steps is None:
-                    if self.step == 2:
-                        mark_s, mark_step = now_s, self.step
-                    self._fix_steps(now_s - mark_s, self.step - mark_step, log)
-                ended = self.step == self.steps
-                if self.step % config.log_every == 0 or ended:
-                    pace_s = (now_s - start_s) / max(1, self.step - reported)
-                    self._report(log, pace_s)
-                if ended or (config.validate_every and self.step % config.validate_every == 0):
+                state.elapsed_s = before_s + now_s - start_s
+                if state.step == first_step + UNTIMED_STEPS:
+                    timed_s = now_s
+                if state.steps is None:
+                    self._fix_steps(now_s - timed_s, state.step - first_step - UNTIMED_STEPS, log)
+                ended = state.step == state.steps
+                if ended or state.step % config.log_every == 0:
+                    self._report(log, (now_s - start_s) / (state.step - first_step))
+                if ended or (config.validate_every and state.step % config.validate_every == 0):
                     self._validate(log)
-                due = config.checkpoint_every and self.step % config.checkpoint_every == 0
+                due = config.checkpoint_every and state.step % config.checkpoint_every == 0
                 old_s = 60 * config.checkpoint_minutes
-                if self.out is not None and (due or (old_s and now_s - saved_s > old_s)):
+                if not ended and (due or (old_s and now_s - saved_s > old_s)):
                     self.save_state()
                     saved_s = time.perf_counter()
-            interrupted = self.steps is None or self.step < self.steps
-            self._check_finite()
-            if self.out is not None:
-                self.save_state()
-            if self.validation is None and self.save_best is not None:
+            self.save_state()
+            if state.best is None and self.save_best is not None:
                 with self._mean_weights():
                     self.save_best(self, {})
         return TrainingResult(
-            step=self.step,
-            steps=self.steps,
-            interrupted=interrupted,
-            first_validation=self.first_validation,
-            last_validation=self.last_validation,
-            best=self.best,
-            best_step=self.best_step,
-            elapsed_s=self.elapsed_s,
+            step=state.step,
+            steps=state.steps,
+            interrupted=state.steps is None or state.step < state.steps,
+            first_validation=state.first_validation,
+            last_validation=state.last_validation,
+            best=state.best,
+            best_step=state.best_step,
+            elapsed_s=state.elapsed_s,
         )
+
+    def _stop(self) -> None:
+        self._stopping = True
 
     def _train_step(self) -> None:
         config = self.config
         # Seeding by step leaves no generator state to keep, on whatever device.
-        torch.manual_seed((config.seed * 1_000_003 + self.step) % 2**63)
-        rate = rate_at(self.step, self.steps, config)
+        torch.manual_seed((config.seed * 1_000_003 + self.state.step) % 2**63)
+        rate = rate_at(self.state.step, self.state.steps, config)
         updates = sum(player.steps for player in self.players)
-        index = self.step * updates * config.accumulation
+        index = self.state.step * updates * config.accumulation
         metrics: dict[str, tuple[Tensor, Tensor]] = {}
         for player in self.players:
             with self._only(player):
@@ -250,31 +243,31 @@ class Trainer:
 
     def _fix_steps(self, timed_s: float, timed: int, log: JsonLog) -> None:
         """Once enough steps are timed, says how many fit into the minutes."""
-        budget_s = 60 * self.config.minutes
+        state, budget_s = self.state, 60 * self.config.minutes
         if timed < TIMED_STEPS or timed_s < TIMED_SHARE * budget_s:
             return
         pace_s = timed_s / timed
         every = self.config.validate_every
-        pace_s += self._validation_s / every if every else 0.0
-        left_s = budget_s - self.elapsed_s - self._validation_s
-        self.steps = self.step + max(1, int(left_s / pace_s))
-        note = f"{self.steps} steps fit into {self.config.minutes:g} minutes ({pace_s:.3f} s each)"
-        log.write({"step": self.step, "steps": self.steps, "note": note})
+        whole_s = pace_s + (self._validation_s / every if every else 0.0)
+        left_s = budget_s - state.elapsed_s - self._validation_s
+        state.steps = state.step + max(1, int(left_s / whole_s))
+        minutes = f"{self.config.minutes:g} minutes"
+        note = f"{state.steps} steps fit into {minutes} ({pace_s:.3f} s each)"
+        log.write({"step": state.step, "steps": state.steps, "note": note})
         if self.on_progress is not None:
             self.on_progress(
-                Progress(self.step, self.steps, math.nan, self.elapsed_s, None, note=note)
+                Progress(state.step, state.steps, math.nan, state.elapsed_s, None, note=note)
             )
 
     def _report(self, log: JsonLog, pace_s: float) -> None:
-        metrics = self._check_finite()
+        state, metrics = self.state, self._check_finite()
         loss = metrics.get("loss", metrics.get(f"{self.players[-1].name}/loss", math.nan))
-        eta_s = pace_s * (self.steps - self.step) if self.steps is not None else None
-        rate = rate_at(self.step - 1, self.steps, self.config)
-        log.write(
-            {"step": self.step, "elapsed_s": round(self.elapsed_s, 3), "rate": rate, **metrics}
-        )
+        rate = rate_at(state.step - 1, state.steps, self.config)
+        elapsed_s = round(state.elapsed_s, 3)
+        log.write({"step": state.step, "elapsed_s": elapsed_s, "rate": rate, **metrics})
         if self.on_progress is not None:
-            self.on_progress(Progress(self.step, self.steps, loss, self.elapsed_s, eta_s, metrics))
+            eta_s = pace_s * (state.steps - state.step) if state.steps is not None else None
+            self.on_progress(Progress(state.step, state.steps, loss, elapsed_s, eta_s, metrics))
 
     def _check_finite(self) -> dict[str, float]:
         """The means since the last look. Raises NonFiniteLoss."""
@@ -286,7 +279,7 @@ class Trainer:
                 if self.out is not None and (self.out / "last").is_dir():
                     kept = f"the last good state is kept in {self.out / 'last'}"
                 raise NonFiniteLoss(
-                    f"{name} became {value} by step {self.step}; {kept}; "
+                    f"{name} became {value} by step {self.state.step}; {kept}; "
                     "try a lower learning_rate, or precision=fp32"
                 )
         return metrics
@@ -298,7 +291,7 @@ class Trainer:
         self._check_finite()
         start_s = time.perf_counter()
         found: list[Mapping[str, tuple[Tensor, Tensor]]] = []
-        monitor = self.model.monitor()
+        state, monitor = self.state, self.model.monitor()
         with self._mean_weights():
             self.model.eval()
             torch.manual_seed(self.config.seed)  # losses with noise meet the same noise each time
@@ -314,24 +307,18 @@ class Trainer:
             if monitor not in values:
                 known = ", ".join(values) or "nothing: no held-out batches"
                 raise TrainingError(f"no held-out value of '{monitor}' (found {known})")
-            if self.step and (self.best is None or values[monitor] < self.best):
-                self.best, self.best_step = values[monitor], self.step
+            if state.step and (state.best is None or values[monitor] < state.best):
+                state.best, state.best_step = values[monitor], state.step
                 if self.save_best is not None:
                     self.save_best(self, values)
             self.model.train()
         self._validation_s = time.perf_counter() - start_s
-        self.last_validation = values
-        log.write({"step": self.step, "validation": values})
+        state.last_validation = values
+        log.write({"step": state.step, "validation": values})
         if self.on_progress is not None:
+            value, elapsed_s = values[monitor], state.elapsed_s
             self.on_progress(
-                Progress(
-                    self.step,
-                    self.steps,
-                    values[monitor],
-                    self.elapsed_s,
-                    None,
-                    validation=values,
-                )
+                Progress(state.step, state.steps, value, elapsed_s, None, validation=values)
             )
         return values
 
@@ -351,94 +338,34 @@ class Trainer:
 
     def save_state(self) -> None:
         """Writes `out/last`, all that resuming needs. Raises OutputError, NonFiniteLoss."""
-        if self.out is None:
-            raise TrainingError("there is no folder to keep the state in: give `out`")
         self._check_finite()
-        tensors: dict[str, Tensor] = {}
-        for player in self.players:
-            tensors |= pack_state(self.optimizers[player.name], f"optimizer.{player.name}")
-        if self.ema is not None:
-            tensors |= {f"mean.{name}": tensor for name, tensor in self.ema.tensors().items()}
-        state = {
-            "format": STATE_FORMAT,
-            "step": self.step,
-            "steps": self.steps,
-            "best": self.best,
-            "best_step": self.best_step,
-            "first_validation": self.first_validation,
-            "last_validation": self.last_validation,
-            "elapsed_s": self.elapsed_s,
-            "ema_updates": self.ema.updates if self.ema else 0,
-            "config": to_dict(self.config),
-        }
-
-        def fill(folder: Path) -> None:
-            (folder / "model.safetensors").write_bytes(weight_bytes(self.model, "fp32"))
-            contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-            save_file(contiguous, folder / "training.safetensors")
-            (folder / "training.json").write_text(json.dumps(state, indent=1), "utf-8")
-
-        write_folder(self.out / "last", fill)
+        if self.out is not None:
+            settings = to_dict(self.config)
+            last = self.out / "last"
+            save_run(last, self.state, self.model, self.optimizers, self.ema, settings)
 
     def load_state(self) -> None:
         """Reads `out/last`. Raises CheckpointError: missing, damaged, or of another model."""
-        folder = self.out / "last" if self.out is not None else None
-        if folder is not None and not folder.is_dir():
-            folder = folder.with_name("last.old")  # killed between the two renames of a save
-        if folder is None or not folder.is_dir():
-            raise CheckpointError(
-                f"{self.out}: nothing to resume from; train without --resume first"
-            )
-        try:
-            state = json.loads((folder / "training.json").read_text("utf-8"))
-            version = state["format"]
-            step, steps = int(state["step"]), state["steps"]
-            found = {
-                name: state[name] for name in ("best", "best_step", "elapsed_s", "ema_updates")
-            }
-            first, last = dict(state["first_validation"]), dict(state["last_validation"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise CheckpointError(f"{folder}/training.json: damaged ({error!r})") from error
-        if version != STATE_FORMAT:
-            raise CheckpointError(f"{folder}: state of format {version}, expected {STATE_FORMAT}")
-        shapes = {name: tuple(tensor.shape) for name, tensor in self.model.state_dict().items()}
-        self.model.load_state_dict(load_tensors(folder / "model.safetensors", shapes))
-        tensors = load_tensors(folder / "training.safetensors")
-        for player in self.players:
-            unpack_state(self.optimizers[player.name], f"optimizer.{player.name}", tensors)
-        if self.ema is not None:
-            means_found = {n[5:]: tensor for n, tensor in tensors.items() if n.startswith("mean.")}
-            self.ema.load(means_found, int(found["ema_updates"]))
-        self.step = step
-        self.steps = self.config.steps or steps or self.steps
-        self.best, self.best_step = found["best"], int(found["best_step"])
-        self.elapsed_s = float(found["elapsed_s"])
-        self.first_validation, self.last_validation = first, last
+        if self.out is None:
+            raise CheckpointError("there is no folder to resume from: give `out`")
+        steps = self.state.steps
+        self.state = load_run(self.out / "last", self.model, self.optimizers, self.ema)
+        # The same run unless the user asks for another length.
+        self.state.steps = self.config.steps or self.state.steps or steps
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the loop after the step that is running; a second one kills."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        watched = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.getsignal(number) for number in watched}
+    def summary(self, **more: Any) -> dict[str, Any]:
+        """What a model folder says of its training, for `save_model`; `more` comes on top."""
+        state = self.state
+        told = {
+            "step": state.step,
+            "steps": state.steps,
+            "minutes": round(state.elapsed_s / 60, 2),
+            "device": self.device.type,
+            "precision": "bf16" if self.bf16 else "fp32",
+            "parameters": parameters_of([self.model]),
+            "settings": to_dict(self.config),
+        }
+        return told | more
 
-        def stop(number: int, frame: Any) -> None:
-            self._stopping = True
-            for each in watched:
-                signal.signal(each, before[each])
-
-        for number in watched:
-            signal.signal(number, stop)
-        try:
-            yield
-        finally:
-            for number in watched:
-                signal.signal(number, before[number])
-
-
-STATE_FORMAT = 1
-"""Version of the layout of `last/`."""
 
 _ONE = torch.ones(())

@@ -14,15 +14,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from musegen.errors import GenerationError, UsageError
 from musegen.guide import Advance
 from musegen.models.field_heads import MlpHeads
+from musegen.models.layers import Block
 from musegen.models.transformer import Transformer
 
 __all__ = ["GRID", "TorchEngine"]
@@ -76,7 +78,7 @@ class TorchEngine:
             self._table[0] = 0.0  # "nothing here" adds nothing
         self._offsets = np.array(config.table_offsets[:-1], dtype=np.int64)
         self._layers = []
-        for layer in backbone.layers:
+        for layer in cast(list[Block], list(backbone.layers)):
             attention, mlp = layer.self_attn, layer.mlp
             qkv = [copied(p.weight) for p in (attention.q_proj, attention.k_proj, attention.v_proj)]
             gated = [copied(p.weight) for p in (mlp.gate_proj, mlp.up_proj)]
@@ -107,7 +109,10 @@ class TorchEngine:
             self._mlp_heads = (
                 copied(heads.hidden.weight).t().contiguous(),
                 copied(heads.before.weight),
-                [copied(out.weight).t().contiguous() for out in heads.out],
+                [
+                    copied(out.weight).t().contiguous()
+                    for out in cast(list[nn.Linear], list(heads.out))
+                ],
                 [np.array(offsets, dtype=np.int64) for offsets in heads.offsets],
                 heads.size,
             )
@@ -146,7 +151,7 @@ class TorchEngine:
                 self._lengths[slot] = 0
         if not self.cache:
             advances = {slot: self._whole(slot, advance) for slot, advance in advances.items()}
-        waiting = {slot: 0 for slot in advances}
+        waiting = dict.fromkeys(advances, 0)
         while waiting:
             buckets: dict[int, list[int]] = {}
             for slot, taken in waiting.items():
@@ -320,5 +325,5 @@ class TorchEngine:
         return self._normed(x) * self._norm
 
     def _normed(self, x: Tensor) -> Tensor:
-        """x / rms(x); the weights of the norms are folded into what follows."""
+        """Each row divided by its rms; the weights of the norms are folded into what follows."""
         return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self._eps)
