@@ -109,6 +109,10 @@ class RemiVocabulary:
     def size(self) -> int:
         return len(self.tokens)
 
+    def meter_id(self, meter: tuple[int, int]) -> int:
+        """The id of a meter of the preset; KeyError for another."""
+        return int(self.meter_ids[self.meter_index[meter]])
+
     def duration_ticks(self, ticks_per_beat: int) -> np.ndarray:
         """(durations,) int64, ascending: each duration class where a beat has so many ticks."""
         beat, place, resolution = self._duration_parts.T
@@ -159,9 +163,10 @@ class RemiVocabulary:
             values[ids] = np.arange(len(ids))
         return values
 
-    def ids_of(self, *kinds: str) -> np.ndarray:
-        """(V,) bool: the ids of some types."""
-        return np.isin(self.kinds, kinds)
+    @cached_property
+    def is_pitch(self) -> np.ndarray:
+        """(V,) bool: the ids of pitches and drum pitches, one a note."""
+        return np.isin(self.kinds, ("Pitch", "PitchDrum"))
 
     def tempo_class(self, tempo_us: np.ndarray | float) -> np.ndarray:
         """Microseconds a quarter note as tempo classes, as MidiTok rounds them."""
@@ -174,6 +179,7 @@ def read_ids(ids: np.ndarray, vocabulary: RemiVocabulary) -> Score:
 
     Never fails on ids of the vocabulary, in whatever order: a note is Pitch, Velocity, Duration in
     a row, and what stands out of place is skipped. Tracks come in the order of their first notes.
+    `length_tick` is the end of the last bar.
     """
     v = vocabulary
     ids = np.asarray(ids, dtype=np.int64)
@@ -208,6 +214,7 @@ def read_ids(ids: np.ndarray, vocabulary: RemiVocabulary) -> Score:
     anchor = latest(is_bar | is_place)
     tick = np.where(anchor >= 0, tick[anchor], 0)
 
+    length = int(bar_start[-1] + bar_ticks[meter[-1]]) if len(bars) or is_place.any() else 0
     head = np.flatnonzero(is_pitch[:-2]) if len(ids) > 2 else where[:0]
     head = head[(kinds[head + 1] == "Velocity") & (kinds[head + 2] == "Duration")]
     program_at = latest(kinds == "Program")[head]
@@ -228,6 +235,7 @@ def read_ids(ids: np.ndarray, vocabulary: RemiVocabulary) -> Score:
     return Score(
         ppq=v.ppq,
         tracks=tuple(tracks),
+        length_tick=length,
         meters=(
             Meter(0, *v.meters[first]),
             *(Meter(int(tick[i]), *v.meters[values[i]]) for i in changed.tolist()),

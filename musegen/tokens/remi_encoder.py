@@ -20,8 +20,9 @@ import numpy as np
 from musegen.errors import TokenError
 from musegen.music.score import NOTE_DTYPE, Score
 from musegen.tokens.remi import DEFAULT_METER, DRUMS, RemiVocabulary
+from musegen.tokens.tokenizer import RoundTripLoss
 
-__all__ = ["MAX_BARS", "Laid", "Parts", "write_ids"]
+__all__ = ["MAX_BARS", "Laid", "Parts", "account", "write_ids"]
 
 MAX_BARS = 100_000
 """A file that claims more bars is damaged or hostile; refusing it bounds time and memory."""
@@ -312,3 +313,36 @@ def _scatter(
     ids[at + 2] = v.velocity_ids[low & ((1 << _VELOCITY_BITS) - 1)]
     ids[at + 3] = v.duration_ids[(low >> _VELOCITY_BITS) & ((1 << _DURATION_BITS) - 1)]
     return ids
+
+
+def account(
+    score: Score, plain: Score, parts: Parts, laid: Laid, messages: Sequence[str]
+) -> RoundTripLoss:
+    """What the grid takes away: exact places against places on the grid, in quarter notes."""
+    onset = np.abs(laid.start_tick / laid.tpq - parts.start_tick / parts.ppq)
+    length = np.abs(laid.duration_tick / laid.tpq - parts.duration_tick / parts.ppq)
+    kept = {tick / laid.tpq for tick, _ in laid.tempos}
+    moved = sum(
+        not any(abs(tempo.tick / plain.ppq - tick) < 1e-6 for tick in kept)
+        for tempo in plain.tempos
+    )
+    extra = len(score.tempos) - len(plain.tempos)
+    merged = len({(track.is_drum, track.program * (not track.is_drum)) for track in score.tracks})
+    doubled = len(score.tracks) - merged
+    if doubled:
+        messages = (*messages, f"{doubled} tracks joined to another track of the same program")
+    return RoundTripLoss(
+        notes_in=score.num_notes,
+        notes_out=laid.notes_out,
+        notes_merged=plain.num_notes - laid.notes_out,
+        notes_dropped=score.num_notes - plain.num_notes,
+        onset_error_max_q=float(onset.max(initial=0.0)),
+        onset_error_mean_q=float(onset.mean()) if len(onset) else 0.0,
+        duration_error_mean_q=float(length.mean()) if len(length) else 0.0,
+        tempo_changes_moved=moved + extra,
+        events_dropped=sum(
+            len(track.controls) + len(track.bends) + len(track.lyrics) + len(track.program_changes)
+            for track in score.tracks
+        ),
+        messages=tuple(messages),
+    )
