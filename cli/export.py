@@ -31,10 +31,9 @@ def export(
 
     Only flat models (one field a row, the `remi` preset) have the layout that others know.
     """
-    from musegen import assets
-    from musegen.models import hf
+    from musegen.api import Model
+    from musegen.models.hf import export_llama
 
-    folder = assets.weights_path(model)
-    hf.export(folder, out)
+    export_llama(Model.from_pretrained(model, device="cpu").network, out)
     console.note(f"wrote {out}: load it with transformers' LlamaForCausalLM.from_pretrained")
     print(out)
