@@ -113,6 +113,15 @@ class EventGuide:
         self._channels = np.zeros(0, dtype=np.int64)
         self._cell: list[tuple[int, int, int, int]] = []
         self._finished = False
+        self.rows_drawn = 0
+        self.warnings: tuple[str, ...] = tuple(self.loss.messages)
+
+    @property
+    def bars_done(self) -> int:
+        """Bars of the plan that are complete."""
+        if self._finished:
+            return len(self.plan.bars)
+        return max(0, int(self._steps.bar[max(self._at, 0)]) - self._seed_bars)
 
     # --- Setting out ---------------------------------------------------------------------------
 
@@ -244,6 +253,7 @@ class EventGuide:
 
     def accept(self, row: Sequence[int]) -> Advance | None:
         head = int(row[0])
+        self.rows_drawn += 1
         if head < FIRST_POSITION:
             return self._close_cell()
         self._cell.append((head, int(row[1]), int(row[2]), int(row[3])))
@@ -265,8 +275,7 @@ class EventGuide:
         return advance
 
     def result(self) -> Written:
-        done = self._num_bars if self._finished else int(self._steps.bar[max(self._at, 0)])
-        done = max(done, self._seed_bars)
+        done = self._seed_bars + self.bars_done
         written = []
         for bar in range(self._seed_bars, done):
             for place, index in enumerate(self._plan_track):

@@ -1,0 +1,57 @@
+"""The model card that goes with a checkpoint: what it was trained on, how, and how well."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["model_card"]
+
+
+def model_card(name: str, shards: Any, config: Any, summary: Mapping[str, Any]) -> str:
+    """A README for a model folder, with front matter that `musegen models` reads.
+
+    Args:
+        name: the model's name.
+        shards: the `ShardSet` it was trained on.
+        config: its `RunConfig`.
+        summary: `Trainer.summary()`, with the held-out means under `validation`.
+    """
+    pieces: Counter[str] = Counter()
+    notes: Counter[str] = Counter()
+    for piece in shards.split("train"):
+        pieces[piece.corpus] += 1
+        notes[piece.corpus] += piece.notes
+    held_out = summary.get("validation") or {}
+    licence = (
+        "see the data cards" if shards.may_ship else "for your own use: the data may not be shipped"
+    )
+    lines = [
+        "---",
+        f"data: {shards.name}",
+        f"license: {licence}",
+        f"preset: {shards.tokenizer_name}",
+        "---",
+        f"# {name}",
+        "",
+        f"A musegen model of {summary.get('parameters', 0):,} parameters, trained for "
+        f"{summary.get('step', 0):,} steps ({summary.get('minutes', 0)} minutes on "
+        f"{summary.get('device', 'cpu')}).",
+        "",
+        "## Trained on",
+        "",
+        "| corpus | pieces | notes |",
+        "| --- | ---: | ---: |",
+        *(f"| {corpus} | {pieces[corpus]:,} | {notes[corpus]:,} |" for corpus in sorted(pieces)),
+        "",
+        "## Held-out",
+        "",
+        "| measure | value |",
+        "| --- | ---: |",
+        *(f"| {measure} | {value:.4f} |" for measure, value in sorted(held_out.items())),
+        "",
+        "Lower is better; nats per note counts everything that a piece needs, bars and tracks too.",
+        "",
+    ]
+    return "\n".join(lines)

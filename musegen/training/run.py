@@ -1,0 +1,76 @@
+"""All settings of one training run, as `--set a.b=value` reaches them; imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from musegen.config import from_dict
+from musegen.errors import ConfigError
+from musegen.training.config import TrainerConfig
+
+__all__ = ["AXIS_SCALES", "BatchConfig", "RunConfig"]
+
+AXIS_SCALES = {"index": 1.0, "time": 12.0}
+"""Radians that the fastest rotating pair turns in one unit of a position axis: a row, or a quarter
+note (then one radian is a triplet 32nd, the finest place of the events preset)."""
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """How pieces become batches."""
+
+    batch_size: int = 8
+    """Rows of a batch (documents are packed into each)."""
+    length: int = 0
+    """Positions of a row; 0: the model's context."""
+    augment: bool = True
+    """Transposition and tempo, within what the data card allows."""
+    validation_batches: int = 24
+    """Batches of held-out windows in each validation, at most."""
+    prefetch: int = 4
+    """Batches made ahead, in a thread of their own."""
+
+    def __post_init__(self) -> None:
+        """Cross checks. Raises ConfigError."""
+        for name in ("batch_size", "validation_batches", "prefetch"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} = {getattr(self, name)}: must be 1 or more")
+        if self.length < 0:
+            raise ConfigError(f"length = {self.length}: must not be negative")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """`model.*` are the family's own settings, `training.*` the trainer's, `data.*` the batches'."""
+
+    model: Any
+    training: TrainerConfig = field(default_factory=TrainerConfig)
+    data: BatchConfig = field(default_factory=BatchConfig)
+
+    @classmethod
+    def of(
+        cls,
+        family: Any,
+        size: str,
+        tokenizer: Any,
+        *,
+        seed: int = 0,
+        max_steps: int | None = None,
+        max_minutes: float | None = None,
+    ) -> RunConfig:
+        """The run of a family (an entry of the registry) in one of its sizes, over a preset.
+
+        Raises:
+            ConfigError, UsageError: the family has no such size, or cannot hold the preset.
+        """
+        settings = {
+            **family.preset(size),
+            "field_sizes": tokenizer.field_sizes,
+            "field_names": tokenizer.field_names,
+            "channels": tuple((channel.name, channel.size) for channel in tokenizer.channels),
+            "axes": tokenizer.axes,
+            "axis_scales": tuple(AXIS_SCALES[axis] for axis in tokenizer.axes),
+        }
+        training = TrainerConfig(seed=seed, steps=max_steps or 0, minutes=max_minutes or 0.0)
+        return cls(model=from_dict(family.config, settings), training=training)
