@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -121,9 +120,9 @@ def build_shards(
             out,
             preset=preset,
             source=source,
-            workers=workers or os.cpu_count() or 1,
+            workers=workers,
             max_files=max_files,
-            on_progress=lambda done, total: report_progress(done, total, f"{done}/{total} files"),
+            on_progress=report_progress,
         )
     for message in report.messages:
         console.note(message, quiet=quiet)

@@ -9,82 +9,40 @@ the end, by a rename.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from musegen.data.build_report import BuildReport
 from musegen.data.corpus import Collection, Item, find_corpora
 from musegen.data.duplicates import connected, near_duplicates, resembling
-from musegen.data.parts import ItemResult, Job, Part
+from musegen.data.parts import ItemResult, Job, Part, part_name
 from musegen.data.shards import (
     INDEX_FILE,
     REPORT_FILE,
     TOKENIZER_FILE,
     CorpusFacts,
+    ShardSet,
     ShardWriter,
 )
 from musegen.data.splits import assign_splits
-from musegen.data.workers import run
+from musegen.data.workers import run, sensible_workers
 from musegen.errors import DataError, OutputError
 from musegen.tokens.tokenizer import Tokenizer, load_tokenizer
 
 CHUNK = 16
 """Files a job: what a kill loses at most, for each worker."""
 
-Progress = Callable[[int, int], None]
-"""Called with (files done, files in all)."""
-
-
-@dataclass(frozen=True)
-class BuildReport:
-    """What a build did; `to_dict` is what `build.json` holds."""
-
-    name: str
-    folder: Path
-    tokenizer: str
-    may_ship: bool
-    corpora: dict[str, dict[str, Any]]
-    """Of each: files, pieces, notes, rows, skipped, duplicates, resembling, and each split's
-    pieces, notes and rows."""
-    skipped: tuple[dict[str, str], ...]
-    duplicates: tuple[dict[str, str], ...]
-    resembling: tuple[dict[str, str], ...]
-    versions: int
-    """Pairs of near-duplicates that were kept in one split."""
-    largest_group: int
-    """Pieces in the largest group that was kept together."""
-    notes_merged: int
-    notes_dropped: int
-    messages: tuple[str, ...] = ()
-    seconds: float = field(default=0.0, compare=False)
-
-    @property
-    def pieces(self) -> int:
-        return sum(facts["pieces"] for facts in self.corpora.values())
-
-    @property
-    def notes(self) -> int:
-        return sum(facts["notes"] for facts in self.corpora.values())
-
-    @property
-    def rows(self) -> int:
-        return sum(facts["rows"] for facts in self.corpora.values())
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON types; without the time and the place, so that equal builds are equal bytes."""
-        names = ("name", "tokenizer", "may_ship", "pieces", "notes", "rows", "corpora", "versions")
-        names += ("largest_group", "notes_merged", "notes_dropped")
-        report = {name: getattr(self, name) for name in names}
-        for name in ("skipped", "duplicates", "resembling", "messages"):
-            report[name] = list(getattr(self, name))
-        return report
+Progress = Callable[[int, int, str], None]
+"""Called with (files done, files in all, the same in words)."""
 
 
 @dataclass(frozen=True)
@@ -97,20 +55,61 @@ class _Encoded:
     index: int
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be built."""
+
+    collection: Collection
+    items: tuple[Item, ...]
+    tokenizer: Tokenizer
+
+    def jobs(self, folder: Path) -> list[Job]:
+        """Chunks of the items, then of the benchmark's."""
+        held_out = self.collection.held_out.items if self.collection.held_out is not None else ()
+        items, data = self.items + held_out, self.tokenizer.to_dict()
+        return [
+            Job(tuple(items[start : start + CHUNK]), data, folder)
+            for start in range(0, len(items), CHUNK)
+        ]
+
+    def inputs(self) -> str:
+        """A hash of all that the shards depend on; reads the files."""
+        digest = hashlib.sha256()
+        for job in self.jobs(Path()):
+            digest.update(part_name(job).encode())
+            digest.update(json.dumps([[i.group, i.style, i.split] for i in job.items]).encode())
+        for corpus in self.collection.corpora:
+            rules = (corpus.name, corpus.weight, asdict(corpus.split), asdict(corpus.augment))
+            digest.update(json.dumps(rules).encode())
+        return digest.hexdigest()
+
+
+def _plan(
+    name: str | Path, source: str | Path | None, preset: str | Path | Tokenizer, limit: int | None
+) -> _Plan:
+    collection = find_corpora(str(name), Path(source) if source is not None else None)
+    tokenizer = preset if isinstance(preset, Tokenizer) else load_tokenizer(preset)
+    items = tuple(item for corpus in collection.corpora for item in corpus.items)
+    if limit is not None and limit < len(items):
+        chosen = np.linspace(0, len(items) - 1, max(1, limit)).round().astype(int)
+        items = tuple(items[index] for index in sorted(set(chosen.tolist())))
+    return _Plan(collection, items, tokenizer)
+
+
 def build(
     name_or_folder: str | Path,
     out: str | Path,
     *,
     preset: str | Path | Tokenizer = "events",
     source: str | Path | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     max_files: int | None = None,
     on_progress: Progress | None = None,
 ) -> BuildReport:
     """Builds the shards of a card or of a folder of MIDI into the folder `out`.
 
-    With `workers` above 1 the calling script needs `if __name__ == "__main__":` (processes are
-    spawned). A build that was interrupted goes on where it was when it is called again.
+    `workers` None: one process a core when there are more than a few files. A build that was
+    interrupted goes on where it was when it is called again.
 
     Raises:
         DataError: no such card or folder, or nothing in it could be used.
@@ -118,24 +117,16 @@ def build(
     """
     started = time.monotonic()
     out = Path(out).expanduser().absolute()
-    collection = find_corpora(str(name_or_folder), Path(source) if source is not None else None)
-    tokenizer = preset if isinstance(preset, Tokenizer) else load_tokenizer(preset)
+    plan = _plan(name_or_folder, source, preset, max_files)
     _check_output(out)
-    items = [item for corpus in collection.corpora for item in corpus.items]
-    if max_files is not None and max_files < len(items):
-        chosen = np.linspace(0, len(items) - 1, max(1, max_files)).round().astype(int)
-        items = [items[index] for index in sorted(set(chosen.tolist()))]
-    held_out = list(collection.held_out.items) if collection.held_out is not None else []
     parts, building = out.parent / f".{out.name}.parts", out.parent / f".{out.name}.building"
     try:
         parts.mkdir(parents=True, exist_ok=True)
         with _lock(parts / "lock", out):
-            encoded = _encode_all(items + held_out, tokenizer, parts, workers, on_progress)
+            encoded = _encode_all(plan, parts, workers, on_progress)
             shutil.rmtree(building, ignore_errors=True)
             building.mkdir()
-            report = _write(
-                collection, encoded[: len(items)], encoded[len(items) :], tokenizer, building, out
-            )
+            report = _write(plan, encoded, building, out)
             _replace(building, out)
         shutil.rmtree(parts, ignore_errors=True)
     except DataError:
@@ -151,6 +142,37 @@ def build(
         shutil.rmtree(building, ignore_errors=True)
     report = replace(report, seconds=time.monotonic() - started)
     return report
+
+
+def open_or_build(
+    data: str | Path,
+    out: str | Path,
+    *,
+    preset: str | Path | Tokenizer = "events",
+    source: str | Path | None = None,
+    workers: int | None = None,
+    on_progress: Progress | None = None,
+) -> ShardSet:
+    """The shards in the folder `data`; or those of a card or a folder of MIDI, built into `out`.
+
+    Files that were built into `out` before are built anew only when they, the card or the preset
+    have changed. `workers` None: one process a core when there are more than a few files.
+
+    Raises:
+        DataError, OutputError: as `build`.
+    """
+    folder = Path(data).expanduser()
+    if (folder / INDEX_FILE).is_file():
+        return ShardSet.open(folder)
+    out = Path(out).expanduser()
+    try:
+        built = json.loads((out / REPORT_FILE).read_text("utf-8")).get("inputs")
+        if built == _plan(data, source, preset, None).inputs():
+            return ShardSet.open(out)
+    except (OSError, ValueError, AttributeError, DataError):
+        pass  # nothing there, or damaged: build it (and say what is wrong with the input)
+    build(data, out, preset=preset, source=source, workers=workers, on_progress=on_progress)
+    return ShardSet.open(out)
 
 
 def _check_output(out: Path) -> None:
@@ -187,27 +209,21 @@ def _replace(building: Path, out: Path) -> None:
 
 
 def _encode_all(
-    items: Sequence[Item],
-    tokenizer: Tokenizer,
-    folder: Path,
-    workers: int,
-    on_progress: Progress | None,
+    plan: _Plan, folder: Path, workers: int | None, on_progress: Progress | None
 ) -> list[_Encoded]:
     for stale in folder.glob("*.tmp"):
         stale.unlink(missing_ok=True)
-    data = tokenizer.to_dict()
-    jobs = [
-        Job(tuple(items[start : start + CHUNK]), data, folder)
-        for start in range(0, len(items), CHUNK)
-    ]
+    jobs = plan.jobs(folder)
+    total = sum(len(job.items) for job in jobs)
+    workers = min(sensible_workers(total, workers), len(jobs))
     encoded: list[_Encoded] = []
-    for job, part in zip(jobs, run(jobs, min(workers, len(jobs))), strict=True):
+    for job, part in zip(jobs, run(jobs, workers), strict=True):
         encoded += [
             _Encoded(item, result, part, index)
             for index, (item, result) in enumerate(zip(job.items, part.results, strict=True))
         ]
         if on_progress is not None:
-            on_progress(len(encoded), len(items))
+            on_progress(len(encoded), total, f"{len(encoded)}/{total} files")
     return encoded
 
 
@@ -223,14 +239,9 @@ def _arrays(encoded: Sequence[_Encoded], name: str) -> list[np.ndarray]:
     return found
 
 
-def _write(
-    collection: Collection,
-    encoded: list[_Encoded],
-    held_out: list[_Encoded],
-    tokenizer: Tokenizer,
-    building: Path,
-    out: Path,
-) -> BuildReport:
+def _write(plan: _Plan, everything: list[_Encoded], building: Path, out: Path) -> BuildReport:
+    collection, tokenizer = plan.collection, plan.tokenizer
+    encoded, held_out = everything[: len(plan.items)], everything[len(plan.items) :]
     usable = [one for one in encoded if not one.result.reason]
     skipped = [
         {"corpus": one.item.corpus, "file": one.item.name, "reason": one.result.reason}
@@ -295,6 +306,7 @@ def _write(
                 table["rows"] += len(rows)
         may_ship = all(c.card is not None and c.card.may_ship for c in collection.corpora)
         writer.close(
+            name=collection.name,
             tokenizer=tokenizer.name,
             field_names=tokenizer.field_names,
             field_sizes=tokenizer.field_sizes,
@@ -326,6 +338,7 @@ def _write(
         largest_group=int(np.bincount(component).max()),
         notes_merged=sum(one.result.notes_merged for one in usable),
         notes_dropped=sum(one.result.notes_dropped for one in usable),
+        inputs=plan.inputs(),
         messages=messages,
     )
     text = json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n"

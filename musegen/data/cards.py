@@ -181,7 +181,7 @@ def _nearest(name: object, known: Any) -> str:
 
 _PITCHES = frozenset(str(pitch) for pitch in range(128))
 
-_KINDS: dict[str, type | tuple[type, ...]] = {
+_KINDS: dict[str, Any] = {
     "str": str,
     "bool": bool,
     "int": int,

@@ -170,7 +170,7 @@ def _matches(relative: str, patterns: Sequence[str]) -> bool:
 
 
 def _folder_corpus(folder: Path) -> Corpus:
-    suffixes = MIDI_SUFFIXES
+    suffixes: tuple[str, ...] = MIDI_SUFFIXES
     if importlib.util.find_spec("music21") is not None:
         suffixes += NOTATION_SUFFIXES
     items = []

@@ -17,14 +17,18 @@ from typing import Any
 
 import numpy as np
 
+import musegen
 from musegen.data.corpus import Item, read_item
 from musegen.data.duplicates import fingerprint
 from musegen.data.keys import estimate_key
 from musegen.errors import MusegenError
-from musegen.tokens.tokenizer import tokenizer_from_dict
+from musegen.tokens.tokenizer import Tokenizer, tokenizer_from_dict
 
 PART_VERSION = 1
 """Raised when reading, encoding or fingerprints change what a part holds."""
+
+_Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Rows, grams, melody."""
 
 MIN_NOTES = 16
 """Shorter files teach nothing and are skipped."""
@@ -72,7 +76,7 @@ class Part:
 
 def part_name(job: Job) -> str:
     """The part's file name: a hash of all that it depends on. Reads the files."""
-    digest = hashlib.sha256(f"{PART_VERSION}".encode())
+    digest = hashlib.sha256(f"{PART_VERSION} {musegen.__version__}".encode())
     digest.update(json.dumps(job.tokenizer, sort_keys=True).encode())
     seen: dict[Path, bytes] = {}
     for item in job.items:
@@ -98,7 +102,7 @@ def process(job: Job) -> Part:
     results: list[ItemResult] = []
     columns: dict[str, list[np.ndarray]] = {"rows": [], "grams": [], "melody": []}
     for index, item in enumerate(job.items):
-        nothing = (
+        nothing: _Arrays = (
             np.empty((0, len(tokenizer.field_names)), np.uint16),
             np.empty(0, np.uint64),
             np.empty(0, np.uint64),
@@ -118,7 +122,7 @@ def process(job: Job) -> Part:
         arrays_out[f"{name}_lengths"] = np.array([len(array) for array in found], np.int64)
     try:
         with open(temporary, "wb") as file:
-            np.savez(file, **arrays_out)
+            np.savez(file, **arrays_out)  # type: ignore[arg-type]
         os.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)
@@ -126,7 +130,7 @@ def process(job: Job) -> Part:
     return Part(path, tuple(results))
 
 
-def _encode(item: Item, tokenizer: Any, nothing: tuple) -> tuple[ItemResult, tuple]:
+def _encode(item: Item, tokenizer: Tokenizer, nothing: _Arrays) -> tuple[ItemResult, _Arrays]:
     try:
         score, repairs = read_item(item)
         if score.num_notes < MIN_NOTES:

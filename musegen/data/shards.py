@@ -82,6 +82,8 @@ class ShardSet:
     """An opened folder of shards. Make one with `ShardSet.open`."""
 
     folder: Path
+    name: str
+    """Of the card or folder that they were built from."""
     tokenizer_name: str
     field_names: tuple[str, ...]
     field_sizes: tuple[int, ...]
@@ -119,6 +121,7 @@ class ShardSet:
             pieces = tuple(_piece(values) for values in data["pieces"])
             shard_set = cls(
                 folder=folder,
+                name=str(data.get("name", folder.name)),
                 tokenizer_name=str(data["tokenizer"]),
                 field_names=fields,
                 field_sizes=tuple(int(size) for size in data["field_sizes"]),
@@ -162,8 +165,8 @@ class ShardSet:
                     f"{self.folder / shard.file} differs from its checksum; build the shards again"
                 )
 
-    @property
     def tokenizer_file(self) -> Path:
+        """The file that says what the ids mean."""
         return self.folder / TOKENIZER_FILE
 
     def split(self, name: str) -> tuple[ShardPiece, ...]:
@@ -188,7 +191,8 @@ _INTEGER = frozenset(("offset", "length", "notes"))
 
 
 def _piece(values: Mapping[str, Any]) -> ShardPiece:
-    return ShardPiece(**{n: (int if n in _INTEGER else str)(values[n]) for n in _PIECE_FIELDS})
+    read: dict[str, Any] = {n: (int if n in _INTEGER else str)(values[n]) for n in _PIECE_FIELDS}
+    return ShardPiece(**read)
 
 
 def _facts(data: Mapping[str, Any]) -> CorpusFacts:
@@ -250,6 +254,7 @@ class ShardWriter:
     def close(
         self,
         *,
+        name: str,
         tokenizer: str,
         field_names: Iterable[str],
         field_sizes: Iterable[int],
@@ -261,6 +266,7 @@ class ShardWriter:
             self._finish(split)
         index = {
             "version": FORMAT_VERSION,
+            "name": name,
             "tokenizer": tokenizer,
             "field_names": list(field_names),
             "field_sizes": list(field_sizes),

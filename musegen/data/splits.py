@@ -72,7 +72,8 @@ def assign_splits(
             free = [root for root in small or roots if chosen[root] == "train"]
             if free:
                 chosen[min(free, key=lambda root: place_of(key[root]))] = "valid"
-        if roots and "train" not in {chosen[root] for root in roots} and rule.train > 0:
-            chosen[max(roots, key=lambda root: share[root])] = "train"
+        free = [root for root in roots if not any(items[i].split for i in members[root])]
+        if free and rule.train > 0 and "train" not in {chosen[root] for root in roots}:
+            chosen[max(free, key=lambda root: share[root])] = "train"
     splits = [item.split or chosen[root] for item, root in zip(items, component, strict=True)]
     return splits, [key[root] for root in component]

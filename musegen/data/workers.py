@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import os
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -13,6 +16,40 @@ from musegen.data.parts import Job, Part, process
 
 AHEAD = 4
 """Jobs handed out beyond one a worker: enough to keep all busy, few enough to bound memory."""
+
+
+FEW = 64
+"""So many items a process, at least, before another process is worth its start."""
+
+
+def sensible_workers(items: int, wanted: int | None) -> int:
+    """How many processes to use: as `wanted`; for None one a core, fewer for few items."""
+    if wanted is not None:
+        return max(1, wanted)
+    return max(1, min(os.cpu_count() or 1, items // FEW))
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Processes started inside do not run the user's script again.
+
+    They need nothing of it, and a script without `if __name__ == "__main__":` would start the whole
+    work once more in each of them.
+    """
+    main = sys.modules["__main__"]
+    kept: dict[str, object] = {}
+    kept.update((name, vars(main)[name]) for name in ("__spec__", "__file__") if name in vars(main))
+    main.__spec__ = None
+    main.__dict__.pop("__file__", None)
+    try:
+        yield
+    finally:
+        main.__dict__.update(kept)
+
+
+def _submit(pool: ProcessPoolExecutor, job: Job) -> Future[Part]:
+    with _without_main():  # a pool starts its processes as jobs come
+        return pool.submit(process, job)
 
 
 def _ignore_interrupts() -> None:
@@ -42,7 +79,7 @@ def run(jobs: Sequence[Job], workers: int) -> Iterator[Part]:
         try:
             while start < len(jobs):
                 while submitted < len(jobs) and len(pending) < workers + AHEAD:
-                    pending.append(pool.submit(process, jobs[submitted]))
+                    pending.append(_submit(pool, jobs[submitted]))
                     submitted += 1
                 part = pending[0].result()
                 pending.pop(0)
@@ -59,7 +96,7 @@ def run(jobs: Sequence[Job], workers: int) -> Iterator[Part]:
 def _try(job: Job) -> Part | None:
     with _pool(1) as pool:
         try:
-            return pool.submit(process, job).result()
+            return _submit(pool, job).result()
         except BrokenProcessPool:
             return None
 
