@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from musegen.cli.main import run
+from musegen.music.midi import write_midi
+from musegen.music.score import Score, Track, note_array
+
+
+@pytest.fixture
+def music(tmp_path: Path) -> Path:
+    folder = tmp_path / "music"
+    folder.mkdir()
+    for seed in range(5):
+        pitches = np.random.default_rng(seed).integers(50, 80, 40)
+        notes = note_array((i * 240, 240, int(p), 80) for i, p in enumerate(pitches))
+        write_midi(Score(tracks=(Track(notes=notes),)), folder / f"{seed}.mid")
+    (folder / "bad.mid").write_bytes(b"no music")
+    return folder
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "list"]) == 0
+    out = capsys.readouterr().out
+    assert "groove" in out and "CC-BY-4.0" in out
+    assert run(["data", "list", "--json"]) == 0
+    cards = json.loads(capsys.readouterr().out)
+    assert {card["name"] for card in cards} >= {"clean", "music21", "pdmx"}
+
+
+def test_info(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "info", "music21"]) == 0
+    out = capsys.readouterr().out
+    assert "not for commercial use" in out and "may_ship: no" in out
+    assert run(["data", "info", "clean", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["members"]) == 10
+    assert run(["data", "info", "grove"]) == 1
+    err = capsys.readouterr().err
+    assert "groove" in err and err.count("\n") == 1
+
+
+def test_build(music: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "shards"
+    assert run(["data", "build", str(music), "--out", str(out), "--workers", "1"]) == 0
+    said = capsys.readouterr()
+    assert "music" in said.out and "skipped music/bad" in said.err
+    assert run(["data", "build", str(music), "--out", str(out), "--json", "--quiet"]) == 0
+    said = capsys.readouterr()
+    report = json.loads(said.out)
+    assert report["pieces"] == 5 and report["folder"] == str(out) and not said.err
+    assert run(["data", "info", str(out)]) == 0
+    assert "train: pieces: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["build", "MUSIC"], 2, "--out"),
+        (["build", "MUSIC", "--out", "OUT", "--workers", "0"], 2, "workers"),
+        (["build", "MUSIC", "--out", "OUT", "--max-files", "-3"], 2, "max-files"),
+        (["build", "MUSIC", "--out", "OUT", "--preset", "event"], 1, "events"),
+        (["build", "MUSIC", "--out", "MUSIC"], 1, "something else"),
+        (["build", "OUT/nothing", "--out", "OUT"], 1, "no folder"),
+        (["build", "freedoom", "--out", "OUT", "--source", "OUT"], 1, "musegen data info freedoom"),
+        (["info", "MUSIC"], 1, "no shards"),
+        (["burn"], 2, "burn"),
+    ],
+)
+def test_errors_are_one_line(
+    music: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    code: int,
+    said: str,
+) -> None:
+    out = tmp_path / "out"
+    words = [w.replace("MUSIC", str(music)).replace("OUT", str(out)) for w in words]
+    assert run(["data", *words]) == code
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1, err
+    assert not out.exists()
+
+
+def test_the_overview_reads_no_card(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "--help"]) == 0
+    assert "build" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_music21_card_builds_offline(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "shards"
+    words = ["data", "build", "music21", "--out", str(out), "--max-files", "12", "--workers", "1"]
+    assert run([*words, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["pieces"] >= 9 and not report["may_ship"]
+    assert "music21" in sys.modules
