@@ -46,8 +46,8 @@ class BuildReport:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types; without the time and the place, so that equal builds are equal bytes."""
-        names = ["name", "tokenizer", "may_ship", "pieces", "notes", "rows", "corpora", "versions", "largest_group"]
-        names += ["notes_merged", "notes_dropped", "inputs"]
+        names = ["name", "tokenizer", "may_ship", "pieces", "notes", "rows", "corpora"]
+        names += ["versions", "largest_group", "notes_merged", "notes_dropped", "inputs"]
         report = {name: getattr(self, name) for name in names}
         for name in ("skipped", "duplicates", "resembling", "messages"):
             report[name] = list(getattr(self, name))
