@@ -12,7 +12,7 @@ from pathlib import Path
 from musegen.music.instruments import parse_instrument
 from musegen.music.midi import write_midi
 from musegen.music.names import key_name, parse_key
-from musegen.music.score import DEFAULT_PPQ, Meter, Score, Tempo, Text, Track, note_array
+from musegen.music.score import DEFAULT_PPQ, Meter, Score, Tempo, Track, note_array
 
 PPQ = DEFAULT_PPQ
 STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
@@ -58,7 +58,7 @@ def score(title: str, key: str, meter: Meter, bpm: float, tracks: list[Track]) -
         meters=(meter,),
         keys=(parse_key(key),),
         title=title,
-        comments=(Text(0, LICENCE),),
+        copyright=LICENCE,
     )
 
 

@@ -56,10 +56,11 @@ def meters_on_barlines(score: Score) -> tuple[tuple[Meter, ...], int, int]:
         whole = math.floor((meter.tick - start) / length + 1e-9)
         line, following = start + round(whole * length), start + round((whole + 1) * length)
         late, early = meter.tick - line, following - meter.tick
-        if 0 < min(late, early) <= near:
+        astray = min(late, early)
+        if 0 < astray <= near:
             meter = meter._replace(tick=line if late <= early else following)
             moved += 1
-        elif late:
+        elif astray > near:
             short = _short_meter(late, score.ppq, denominator)
             meters.append(Meter(line, *short))
             added += 1

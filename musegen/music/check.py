@@ -272,21 +272,21 @@ def _keys(file: _File) -> Iterator[Defect]:
 
 def _notes(file: _File) -> Iterator[Defect]:
     sounding: dict[tuple[int, int, int], tuple[int, int]] = {}
-    merged = [
-        (tick, index, number, message)
-        for index, track in enumerate(file.tracks)
-        for number, (tick, message) in enumerate(track)
-        if message.type in ("note_on", "note_off")
-    ]
     ports = [_port_of(track) for track in file.tracks]
-
-    def rank(event: tuple[int, int, int, Any]) -> tuple:
-        # Tracks of one channel interleave: at one tick, what ends in one of them ends first.
-        tick, index, number, message = event
-        return tick, index if ports[index] == 0 and message.channel != DRUM_CHANNEL else 0, number
-
-    merged.sort(key=rank)
-    for tick, index, _, message in merged:
+    merged = []
+    for index, track in enumerate(file.tracks):
+        begun: dict[tuple[int, int], int] = {}
+        for number, (tick, message) in enumerate(track):
+            if message.type not in ("note_on", "note_off"):
+                continue
+            place = message.channel, message.note
+            is_on = message.type == "note_on" and message.velocity > 0
+            # Drum tracks share a channel: at one tick, what began before it ends first.
+            first = message.channel == DRUM_CHANNEL and not is_on and begun.get(place, tick) < tick
+            begun[place] = tick if is_on else begun.get(place, tick)
+            merged.append(((tick, not first, index, number), message))
+    merged.sort(key=lambda event: event[0])
+    for (tick, _, index, _), message in merged:
         place = (ports[index], message.channel, message.note)
         what = f"pitch {message.note}"
         if message.type == "note_on" and message.velocity:

@@ -6,6 +6,7 @@ its nature: pretty_midi has no markers, symusic no program changes within a trac
 
 from __future__ import annotations
 
+import copy
 import io
 import os
 import tempfile
@@ -45,10 +46,9 @@ def to_symusic(score: Score) -> Any:
     """A `symusic.Score` in ticks. Title, comments and later program changes have no place there."""
     import symusic
 
-    result = symusic.Score(score.ppq)
-    result.tempos = symusic.core.TempoTickList(
-        [symusic.Tempo(time=tick, mspq=tempo_us) for tick, tempo_us in score.tempos]
-    )
+    result: Any = symusic.Score(score.ppq)
+    for tick, tempo_us in score.tempos:
+        result.tempos.append(symusic.Tempo(time=tick, mspq=tempo_us))
     for tick, numerator, denominator in score.meters:
         result.time_signatures.append(symusic.TimeSignature(tick, numerator, denominator))
     for key in score.keys:
@@ -56,11 +56,11 @@ def to_symusic(score: Score) -> Any:
     for tick, text in score.markers:
         result.markers.append(symusic.TextMeta(tick, text))
     for track in score.tracks:
-        made = symusic.Track(track.name, track.program, track.is_drum)
+        made: Any = symusic.Track(track.name, track.program, track.is_drum)
         notes = track.notes
         made.notes = symusic.Note.from_numpy(
-            time=np.ascontiguousarray(notes["start_tick"]),
-            duration=np.ascontiguousarray(notes["duration_tick"]),
+            time=notes["start_tick"].copy(),  # a column of one note is not aligned
+            duration=notes["duration_tick"].copy(),
             pitch=notes["pitch"].astype(np.int8),
             velocity=notes["velocity"].astype(np.int8),
         )
@@ -131,14 +131,26 @@ def to_pretty_midi(score: Score) -> Any:
     import pretty_midi
 
     try:
-        return pretty_midi.PrettyMIDI(io.BytesIO(write_midi(score, ports=True)))
+        made = pretty_midi.PrettyMIDI(io.BytesIO(write_midi(score, ports=True)))
     except ValueError as error:
         raise MidiError(f"score: pretty_midi refuses it: {error}") from None
+    _recode(made, "latin-1", "utf-8")
+    return made
+
+
+def _recode(obj: Any, encoding: str, decoding: str) -> None:
+    """The texts of a PrettyMIDI, in place: it takes UTF-8 for Latin-1, reading and writing."""
+    for instrument in obj.instruments:
+        instrument.name = instrument.name.encode(encoding, "replace").decode(decoding, "replace")
+    for text in [*obj.lyrics, *getattr(obj, "text_events", ())]:
+        text.text = text.text.encode(encoding, "replace").decode(decoding, "replace")
 
 
 def from_pretty_midi(obj: Any) -> Score:
     """A score from a `pretty_midi.PrettyMIDI`, on its own ticks."""
     buffer = io.BytesIO()
+    obj = copy.deepcopy(obj)
+    _recode(obj, "utf-8", "latin-1")
     try:
         obj.write(buffer)
     except ValueError as error:

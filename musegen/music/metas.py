@@ -44,6 +44,9 @@ def read_metas(raw: RawFile, findings: Findings) -> Metas:
     for index, track in enumerate(raw.tracks):
         instrument = ""
         own: tuple[dict, dict, dict] = ({}, {}, {})
+        tempos.append(own[0])
+        meters.append(own[1])
+        keys.append(own[2])
         for tick, kind, data in track.metas:
             if kind in (TEMPO, METER, KEY):
                 _timed(tick, kind, data, own, findings)
@@ -78,8 +81,6 @@ def read_metas(raw: RawFile, findings: Findings) -> Metas:
                 findings.add("an instrument name was dropped: the track has a name")
             else:
                 metas.names[index] = instrument
-        for gathered, mine in zip((tempos, meters, keys), own, strict=True):
-            gathered.append(mine)
     metas.tempos = _first_track_wins(tempos)
     metas.meters = _first_track_wins(meters)
     own_keys = [mine for mine in keys if mine]

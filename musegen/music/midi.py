@@ -18,7 +18,7 @@ from musegen.music import smf
 from musegen.music.bars import barline_after
 from musegen.music.files import Source, read_source
 from musegen.music.metas import Metas, read_metas
-from musegen.music.normal import content_end, settle
+from musegen.music.normal import settle
 from musegen.music.parts import Part, read_parts, settle_channels, track_of
 from musegen.music.score import DEFAULT_PPQ, Score, Tempo, Text, Track
 from musegen.music.smf import Findings, RawFile
@@ -26,9 +26,6 @@ from musegen.music.transform import concatenate
 from musegen.music.writer import write_midi
 
 __all__ = ["ReadReport", "read_midi", "write_midi"]
-
-MAX_SILENT_QUARTERS = 4000
-"""Silence at a file's end that is kept, in quarter notes; more is a sequencer's odd habit."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +76,11 @@ def _score(raw: RawFile, name: str, findings: Findings) -> Score:
     title, comments = _name(raw, metas, parts, kept, findings)
     settle_channels(kept, [part for part in parts if part not in kept], findings)
     tracks = []
+    if kept and metas.lyrics and not any(part.track == 0 for part in kept):
+        # Words of the conductor track (pretty_midi puts them there) belong to whoever plays first.
+        first = kept[0].track
+        if not metas.lyrics[first]:
+            metas.lyrics[first], metas.lyrics[0] = metas.lyrics[0], []
     for index in range(len(raw.tracks)):
         mine = [part for part in kept if part.track == index]
         lyrics = tuple(metas.lyrics[index])
@@ -174,6 +176,4 @@ def _length(raw: RawFile, score: Score) -> int:
     if len(ends) != 1 or not all(track.ended for track in raw.tracks):
         return 0
     (end,) = ends
-    silence = end - content_end(score)
-    short = silence <= MAX_SILENT_QUARTERS * score.ppq
-    return end if short and barline_after(score, end) == end else 0
+    return end if barline_after(score, end) == end else 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from musegen.music.score import CHANNEL_PRESSURE, CONTROL_DTYPE, NOTE_DTYPE, Key
 from musegen.music.smf import MAX_TICK, Findings
 
 MAX_PPQ = 32767
+MAX_SILENT_QUARTERS = 4000
+"""Silence at the end that is kept, in quarter notes; more is a sequencer's odd habit."""
 SUSTAIN = 64
 BANK_MSB, BANK_LSB = 0, 32
 PEDAL_DOWN = 64
@@ -39,8 +42,9 @@ def normal_form(score: Score, name: str = "score") -> tuple[Score, tuple[str, ..
 def settle(score: Score, name: str, findings: Findings) -> Score:
     """`normal_form` with the repairs added to `findings`."""
     _require_writable(score, name)
-    tracks = [_settled_track(track, score.ppq, findings) for track in score.tracks]
+    tracks = [_with_settled_notes(track, score.ppq, findings) for track in score.tracks]
     tracks = _settled_drums(tracks, findings)
+    tracks = [_with_settled_events(track, findings) for track in tracks]
     tracks = _named(tracks, findings)
     result = score.replace(
         tracks=tuple(tracks),
@@ -55,6 +59,9 @@ def settle(score: Score, name: str, findings: Findings) -> Score:
     findings.add("a meter changed inside a bar: the short bar got a meter of its own", added)
     result = result.replace(meters=meters)
     content = content_end(result)
+    if result.length_tick - content > MAX_SILENT_QUARTERS * result.ppq:
+        findings.add(f"silence of more than {MAX_SILENT_QUARTERS} quarter notes at the end was cut")
+        result = result.replace(length_tick=0)
     require_bars(result, max(content, result.length_tick), name)
     natural = barline_after(result, content)
     length = barline_after(result, result.length_tick)
@@ -102,7 +109,7 @@ def _require_writable(score: Score, name: str) -> None:
         )
     for key in score.keys:
         require(-7 <= key.fifths <= 7, f"a key of {key.fifths} fifths at tick {key.tick}")
-    timed = [*score.tempos, *score.meters, *score.keys, *score.markers, *score.comments]
+    timed: list[Any] = [*score.tempos, *score.meters, *score.keys, *score.markers, *score.comments]
     for index, track in enumerate(score.tracks):
         where = f"track {index} ({track.name!r})"
         require(0 <= track.program <= 127, f"{where}: program {track.program}; 0 to 127 is valid")
@@ -129,7 +136,7 @@ def _require_writable(score: Score, name: str) -> None:
 # --- Notes ----------------------------------------------------------------------------------------
 
 
-def _settled_track(track: Track, ppq: int, findings: Findings) -> Track:
+def _with_settled_notes(track: Track, ppq: int, findings: Findings) -> Track:
     notes = track.notes
     if np.any((notes["velocity"] < 1) | (notes["velocity"] > 127)):
         bad = (notes["velocity"] < 1) | (notes["velocity"] > 127)
@@ -147,6 +154,10 @@ def _settled_track(track: Track, ppq: int, findings: Findings) -> Track:
             notes = notes[~empty]
     notes, repaired = without_overlaps(notes)
     findings.add("a note overlapped the next one of its pitch and was cut or merged", repaired)
+    return replace(track, notes=notes)
+
+
+def _with_settled_events(track: Track, findings: Findings) -> Track:
     controls = _by_tick(track.controls)
     if np.any((controls["number"] > 127) | (controls["value"] > 127)):
         good = (controls["number"] <= 127) & (controls["value"] <= 127)
@@ -166,7 +177,6 @@ def _settled_track(track: Track, ppq: int, findings: Findings) -> Track:
         pressures = pressures[good]
     settled = replace(
         track,
-        notes=notes,
         controls=controls,
         bends=bends,
         pressures=pressures,

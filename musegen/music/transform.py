@@ -12,8 +12,6 @@ from musegen.errors import UsageError
 from musegen.music.bars import barline_after
 from musegen.music.score import Key, ProgramChange, Score, Tempo, Text, Track
 
-_COLUMNS = ("controls", "bends", "pressures")
-
 
 def slice_bars(score: Score, first: int, last: int) -> Score:
     """Bars `first` up to, not including, `last`, counted from 0, moved to tick 0.
@@ -154,23 +152,25 @@ def _mapped(score: Score, to_tick: Callable[[Any], Any]) -> Score:
     def mapped_all(items: Iterable[Any]) -> tuple[Any, ...]:
         return tuple(item._replace(tick=int(to_tick(int(item.tick)))) for item in items)
 
+    def mapped_column(column: np.ndarray) -> np.ndarray:
+        column = column.copy()
+        column["tick"] = to_tick(column["tick"].astype(np.int64))
+        return column
+
     def mapped_track(track: Track) -> Track:
         notes = track.notes.copy()
         start = track.notes["start_tick"].astype(np.int64)
         end = start + track.notes["duration_tick"]
         notes["start_tick"] = to_tick(start)
         notes["duration_tick"] = np.maximum(1, to_tick(end) - to_tick(start))
-        columns = {}
-        for name in _COLUMNS:
-            column = getattr(track, name).copy()
-            column["tick"] = to_tick(column["tick"].astype(np.int64))
-            columns[name] = column
         return replace(
             track,
             notes=notes,
             program_changes=mapped_all(track.program_changes),
             lyrics=mapped_all(track.lyrics),
-            **columns,
+            controls=mapped_column(track.controls),
+            bends=mapped_column(track.bends),
+            pressures=mapped_column(track.pressures),
         )
 
     return score.replace(
@@ -256,9 +256,9 @@ def _joined(first: Track, second: Track, at: int) -> Track:
         notes=np.concatenate([first.notes, second.notes]),
         program_changes=changes + second.program_changes,
         lyrics=first.lyrics + second.lyrics,
-        **{
-            name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in _COLUMNS
-        },
+        controls=np.concatenate([first.controls, second.controls]),
+        bends=np.concatenate([first.bends, second.bends]),
+        pressures=np.concatenate([first.pressures, second.pressures]),
     )
 
 
