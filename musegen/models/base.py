@@ -118,6 +118,6 @@ def parameters_of(modules: Iterable[nn.Module]) -> int:
 
 
 def no_grad_eval(model: nn.Module) -> torch.no_grad:
-    """`with no_grad_eval(model):` evaluation mode without gradients, for sampling."""
+    """For sampling, `with no_grad_eval(model):` is evaluation mode without gradients."""
     model.eval()
     return torch.no_grad()

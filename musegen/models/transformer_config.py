@@ -9,6 +9,9 @@ from musegen.errors import ConfigError
 
 __all__ = ["TransformerConfig"]
 
+MOST_PARTS = 512
+"""Layers, fields or side channels of a model, at most."""
+
 
 @dataclass(frozen=True)
 class TransformerConfig:
@@ -73,6 +76,13 @@ class TransformerConfig:
         for name in ("width", "layers", "heads", "kv_heads", "context"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}: must be 1 or more")
+        for name, count in (
+            ("layers", self.layers),
+            ("field_sizes", len(self.field_sizes)),
+            ("channels", len(self.channels)),
+        ):
+            if count > MOST_PARTS:  # a settings file that lies must not build modules for hours
+                raise ConfigError(f"{name}: {count} are more than {MOST_PARTS}")
         if any(size < 1 for _, size in self.channels):
             raise ConfigError("channels: every side channel needs 1 value or more")
         if self.width % self.heads or (self.width // self.heads) % 2:

@@ -178,9 +178,9 @@ def load_model(
     try:
         with torch.device("meta"):
             expected = family.model_class()(config).state_dict()
-    except (RuntimeError, MemoryError, OverflowError, ValueError) as error:
+    except (RuntimeError, MemoryError, OverflowError, ValueError, TypeError) as error:
         raise CheckpointError(
-            f"{folder}/config.toml: no such model can be built ({error})"
+            f"{folder}/config.toml: no such model can be built ({_first_line(error)})"
         ) from error
     tensors = load_tensors(path, {name: tuple(t.shape) for name, t in expected.items()})
     for name, tensor in tensors.items():
@@ -217,7 +217,9 @@ def load_tensors(
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: there is no such file") from error
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: damaged, or not safetensors ({error})") from error
+        raise CheckpointError(
+            f"{path}: damaged, or not safetensors ({_first_line(error)})"
+        ) from error
 
 
 def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
@@ -257,6 +259,11 @@ def _write_file(path: Path, content: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _first_line(error: BaseException) -> str:
+    """What torch says first: its messages may go on with a trace of C++."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _bounded(path: Path) -> Path:
