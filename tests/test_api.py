@@ -1,0 +1,232 @@
+"""The road from end to end, on a small untrained model: the rules hold whatever the weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import musegen
+from musegen.config import from_dict
+from musegen.errors import CheckpointError, DeviceError, UsageError
+from musegen.models.registry import GENERATORS
+from musegen.music.check import check_midi
+from musegen.music.score import Key, Meter, Score, Tempo, Track, note_array
+from musegen.tokens.tokenizer import load_tokenizer
+from musegen.training.run import RunConfig
+
+SHAPE = {"width": 32, "layers": 1, "heads": 2, "kv_heads": 2, "context": 256}
+
+
+def write_model(folder: Path, preset: str = "events", seed: int = 0) -> Path:
+    """A model with random weights that ends cells soon, as trained ones do."""
+    import torch
+
+    from musegen.training.checkpoint import save_model
+
+    tokenizer = load_tokenizer(preset)
+    family = GENERATORS["transformer"]
+    settings = {**RunConfig.of(family, "tiny", tokenizer).model.__dict__, **SHAPE}
+    torch.manual_seed(seed)
+    network = family.model_class()(from_dict(family.config, settings))
+    save_model(folder, "transformer", network, tokenizer.to_dict(), "# untrained\n", {})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> musegen.Model:
+    folder = write_model(tmp_path_factory.mktemp("weights") / "untrained")
+    return musegen.Model.from_pretrained(folder, device="cpu")
+
+
+def seed_score() -> Score:
+    melody = [(360 * step, 300, 62 + step % 7, 80) for step in range(16)]
+    bass = [(1440 * bar, 1400, 38, 70) for bar in range(4)]
+    drums = [(720 * step, 100, 36, 90) for step in range(8)]
+    return Score(
+        ppq=480,
+        tracks=(
+            Track(note_array(melody), program=40, name="Fiddle"),
+            Track(note_array(bass), program=32, name="Double bass"),
+            Track(note_array(drums), is_drum=True, name="Kit"),
+        ),
+        tempos=(Tempo(0, 600_000), Tempo(2880, 550_000)),
+        meters=(Meter(0, 3, 4),),
+        keys=(Key(0, 2, False),),
+        title="Seed",
+    )
+
+
+def test_a_continuation_keeps_the_seed(model):
+    seed = seed_score()
+    piece = musegen.compose(seed, bars=3, model=model, random_seed=1)
+    score = piece.score
+    assert len(score.bars()) == 4 + 3
+    seam = 4 * 1440
+    for before, after in zip(seed.tracks, score.tracks, strict=True):
+        assert (before.name, before.program, before.is_drum) == (
+            after.name,
+            after.program,
+            after.is_drum,
+        )
+        assert np.array_equal(after.notes[after.notes["start_tick"] < seam], before.notes)
+    assert score.tempos == seed.tempos
+    assert score.meters == seed.meters
+    assert score.keys == seed.keys
+    assert [tuple(marker) for marker in score.markers] == [(seam, "Generated")]
+    assert check_midi(piece.to_bytes()) == []
+    assert piece.info["bars"] == 3
+    assert piece.info["seed"] == 1
+    assert piece.info["notes"] == score.num_notes - seed.num_notes
+
+
+def test_from_nothing_in_words(model):
+    piece = musegen.compose(
+        bars=2,
+        instruments=["piano", "bass", "drums"],
+        tempo=96,
+        time_signature="6/8",
+        key="E minor",
+        model=model,
+        random_seed=2,
+    )
+    score = piece.score
+    assert [(track.program, track.is_drum) for track in score.tracks] == [
+        (0, False),
+        (33, False),
+        (0, True),
+    ]
+    assert score.meters == (Meter(0, 6, 8),)
+    assert score.tempos == (Tempo(0, 625_000),)
+    assert score.keys == (Key(0, 1, True),)
+    assert len(score.bars()) == 2
+    assert check_midi(piece.to_bytes()) == []
+
+
+def test_the_same_seed_gives_the_same_bytes_whatever_the_batch(model):
+    def bytes_of(batch_size: int) -> list[bytes]:
+        pieces = musegen.compose(
+            seed_score(), bars=1, num=3, model=model, random_seed=7, batch_size=batch_size
+        )
+        return [piece.to_bytes() for piece in pieces]
+
+    together = bytes_of(8)
+    assert together == bytes_of(1)
+    assert len(set(together)) == 3
+
+
+def test_part_of_a_seed(model):
+    piece = musegen.compose(seed_score(), seed_bars=2, bars=1, model=model, random_seed=3)
+    seed_notes = seed_score().tracks[0].notes
+    kept = piece.score.tracks[0].notes
+    assert len(piece.score.bars()) == 3
+    assert np.array_equal(
+        kept[kept["start_tick"] < 2880]["pitch"],
+        seed_notes[seed_notes["start_tick"] < 2880]["pitch"],
+    )
+
+
+def test_a_chosen_instrument_goes_on_alone(model):
+    piece = musegen.compose(seed_score(), bars=2, instruments=["violin"], model=model)
+    since = [track.notes["start_tick"].max(initial=0) >= 4 * 1440 for track in piece.score.tracks]
+    assert since == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"bars": 0}, "bars 0"),
+        ({"bars": 5000}, "bars 5000"),
+        ({"seed_bars": 2}, "without a seed"),
+        ({"instruments": ["pianoo"]}, "piano"),
+        ({"instruments": []}, "at least one"),
+        ({"instruments": ["drums", "drums"]}, "one drum kit"),
+        ({"instruments": ["piano"] * 16}, "16 melodic"),
+        ({"tempo": 0}, "tempo 0"),
+        ({"time_signature": "4/5"}, "4/5"),
+        ({"key": "H dur"}, "key"),
+        ({"temperature": -1}, "temperature"),
+        ({"top_p": 0}, "top-p"),
+        ({"min_p": 2}, "min-p"),
+        ({"top_k": -1}, "top-k"),
+        ({"num": 0}, "num 0"),
+        ({"random_seed": -1}, "random seed"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_sampling(model, options, says):
+    with pytest.raises(UsageError, match=says):
+        musegen.compose(model=model, **options)
+
+
+def test_more_seed_bars_than_there_are(model):
+    with pytest.raises(UsageError, match="the seed has 4"):
+        musegen.compose(seed_score(), seed_bars=9, model=model)
+
+
+def test_a_seed_without_notes(model):
+    with pytest.raises(UsageError, match="no notes"):
+        musegen.compose(Score(tracks=(Track(),)), model=model)
+
+
+def test_a_missing_model_and_device(tmp_path):
+    with pytest.raises(CheckpointError):
+        musegen.compose(model=tmp_path / "nowhere")
+    folder = write_model(tmp_path / "model")
+    import torch
+
+    if not torch.cuda.is_available():
+        with pytest.raises(DeviceError):
+            musegen.Model.from_pretrained(folder, device="cuda")
+
+
+def test_progress_is_told(model):
+    told: list[tuple[float, float | None, str]] = []
+    musegen.compose(bars=2, model=model, on_progress=lambda *values: told.append(values))
+    assert told[-1][:2] == (2, 2)
+
+
+def test_ctrl_c_keeps_the_finished_bars(model):
+    def interrupt(done: float, total: float | None, text: str) -> None:
+        if done >= 2:
+            raise KeyboardInterrupt
+
+    piece = musegen.compose(bars=8, model=model, random_seed=4, on_progress=interrupt)
+    assert piece.info["interrupted"]
+    assert 2 <= piece.info["bars"] < 8
+    assert check_midi(piece.to_bytes()) == []
+
+
+def test_train_then_compose(tmp_path):
+    songs = tmp_path / "songs"
+    songs.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        notes = [
+            (240 * step, 240, int(pitch), 80) for step, pitch in enumerate(rng.integers(55, 80, 96))
+        ]
+        musegen.Piece.of(Score(tracks=(Track(note_array(notes)),))).save(
+            songs / f"song{number}.mid"
+        )
+    summary = musegen.train(
+        songs,
+        tmp_path / "model",
+        size="tiny",
+        max_steps=12,
+        overrides=[
+            "model.width=32",
+            "model.layers=1",
+            "model.heads=2",
+            "model.context=128",
+            "data.batch_size=2",
+            "training.validate_every=6",
+        ],
+        device="cpu",
+        workers=1,
+    )
+    assert summary["step"] == 12
+    assert (
+        summary["last_validation"]["nats_per_note"] < summary["first_validation"]["nats_per_note"]
+    )
+    piece = musegen.compose(songs / "song0.mid", bars=1, model=tmp_path / "model", random_seed=1)
+    assert check_midi(piece.to_bytes()) == []
