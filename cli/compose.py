@@ -122,13 +122,13 @@ class _Writer:
         if self.outputs is None:
             import sys
 
-            sys.stdout.buffer.write(piece.to_bytes())
+            sys.stdout.buffer.write(piece.to_bytes(ports=True))
             sys.stdout.buffer.flush()
             path = "-"
         else:
             self.outputs.prepare()
             target = self.outputs.path(len(self.files) + 1)
-            piece.save(target)
+            piece.save(target, ports=True)
             path = str(target)
         self.files.append({"path": path, **piece.info})
         if self.outputs is not None and not self.as_json:
