@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -127,7 +128,7 @@ def test_the_schedule_warms_up_and_falls():
     rates = [rate_at(step, 200, config) for step in range(200)]
     assert rates[:10] == pytest.approx([(step + 1) / 11 for step in range(10)])
     assert rates[10] == 1.0 and rates[-1] == pytest.approx(0.1, abs=1e-3)
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[10:]))
     assert rate_at(500, None, config) == 1.0
     assert rate_at(2, 20, config) == 1.0, "a short run warms up for a tenth of it"
 
@@ -389,7 +390,7 @@ class Poisoned(Points):
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_good_state(tmp_path):
-    with pytest.raises(NonFiniteLoss, match="became nan by step 15.*last good state is kept"):
+    with pytest.raises(NonFiniteLoss, match=r"became nan by step 15.*last good state is kept"):
         run(blob(), Poisoned(), steps=30, out=tmp_path, checkpoint_every=8)
     state = json.loads((tmp_path / "last" / "training.json").read_text())
     assert state["step"] == 8

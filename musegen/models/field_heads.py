@@ -58,7 +58,8 @@ class MlpHeads(nn.Module):
             seen = F.embedding_bag(chosen[:, :field] + offsets, self.before.weight, mode="sum")
             hidden = hidden + seen
         # The tanh of float32 is three times as fast on a CPU as that of bfloat16.
-        return self.out[field](torch.tanh(hidden.float()))
+        exact = torch.promote_types(hidden.dtype, torch.float32)
+        return self.out[field](torch.tanh(hidden.to(exact)))
 
 
 class LayerHeads(nn.Module):

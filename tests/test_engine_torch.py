@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from musegen.errors import GenerationError, UsageError
+from musegen.guide import Advance, Engine
+from musegen.models.transformer import Transformer, TransformerConfig
+from musegen.sampling.engines.torch import GRID, PIECE, TorchEngine
+
+KINDS = {
+    "mlp": {
+        "field_sizes": (40, 30, 9),
+        "channels": (("a", 5), ("b", 7)),
+        "axes": ("index", "time"),
+        "axis_scales": (1.0, 0.5),
+    },
+    "layer": {"field_sizes": (40, 30, 9), "channels": (("a", 5),), "field_heads": "layer"},
+    "flat": {"field_sizes": (60,)},
+}
+LENGTH = 32
+
+
+def make(kind, **more):
+    torch.manual_seed(1)
+    config = TransformerConfig(
+        **{"width": 48, "layers": 2, "heads": 4, "context": 64, **KINDS[kind], **more}
+    )
+    model = Transformer(config).eval()
+    for parameter in model.parameters():  # logits far from flat
+        parameter.data.mul_(3.0)
+    return model
+
+
+def song(config, seed, length=LENGTH):
+    """Rows, side channels and coordinates of one sequence, with empty fields here and there."""
+    rng = np.random.default_rng(seed)
+    rows = np.stack([rng.integers(1, size, length) for size in config.field_sizes], -1)
+    rows[::3, 1:] = 0
+    channels = [rng.integers(0, size, length) for _, size in config.channels]
+    channels = np.stack(channels, -1) if channels else np.zeros((length, 0), np.int64)
+    places = np.stack([np.arange(length), *[np.cumsum(rng.random(length))] * 1], -1)
+    return rows, channels, places[:, : len(config.axes)].astype(np.float64)
+
+
+def cut(piece, start, end, restart=False):
+    return Advance(*(part[start:end] for part in piece), restart=restart)
+
+
+PACES = (1, 1, 7, 1, 3)
+"""Rows that a sequence takes in at each step; another beginning for each, so lengths are ragged."""
+
+
+def play(engine, songs, slots):
+    """All logits of the songs in `slots`, played side by side; slot i plays songs[slots[i]]."""
+    engine.open(len(slots))
+    fields = len(engine.field_sizes)
+    found = {number: [] for number in slots}
+    ends = {i: 10 + number for i, number in enumerate(slots)}
+    waiting = {i: cut(songs[number], 0, ends[i], True) for i, number in enumerate(slots)}
+    turn = 0
+    while waiting:
+        engine.extend(waiting)
+        live = sorted(waiting)
+        for field in range(fields):
+            chosen = np.stack([songs[slots[i]][0][ends[i] - 1][:field] for i in live])
+            for i, logits in zip(live, engine.logits(live, field, chosen), strict=True):
+                found[slots[i]].append(logits)
+        waiting = {}
+        for i in live:
+            pace = PACES[(turn + slots[i]) % len(PACES)]
+            last = LENGTH - 5 * slots[i] % 20  # they end at different times
+            if ends[i] + pace <= last:
+                waiting[i] = cut(songs[slots[i]], ends[i], ends[i] + pace)
+                ends[i] += pace
+        turn += 1
+    return found
+
+
+def equal(one, two):
+    return all(
+        len(one[number]) == len(two[number])
+        and all(np.array_equal(a, b) for a, b in zip(one[number], two[number], strict=True))
+        for number in one
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_do_not_depend_on_batch_cache_or_threads(kind):
+    model = make(kind)
+    songs = [song(model.config, seed) for seed in range(8)]
+    together = play(TorchEngine(model), songs, list(range(8)))
+    alone = {n: play(TorchEngine(model), songs, [n])[n] for n in range(8)}
+    assert equal(together, alone), "batch 8 and batch 1"
+    mixed = play(TorchEngine(model), songs, [5, 2, 7, 0])
+    assert equal(mixed, together), "other neighbours, other slots"
+    assert equal(together, play(TorchEngine(model, cache=False), songs, list(range(8)))), "cache"
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        found = play(TorchEngine(model), songs, [1, 3])
+        assert equal(found, together), "threads"
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_logits_are_those_of_the_model(kind):
+    model = make(kind)
+    config = model.config
+    piece = song(config, 0)
+    targets = np.roll(piece[0], -1, axis=0)
+    batch = {
+        "rows": torch.as_tensor(piece[0])[None],
+        "targets": torch.as_tensor(targets)[None],
+        "channels": torch.as_tensor(piece[1])[None],
+        "coordinates": torch.as_tensor(piece[2])[None],
+        "segments": torch.ones(1, LENGTH, dtype=torch.long),
+    }
+    double = Transformer(config).double().eval()
+    double.load_state_dict({name: each.double() for name, each in model.state_dict().items()})
+    with torch.no_grad():
+        expected = [each[0].double().numpy() for each in double(batch)]
+    engine = TorchEngine(model)
+    assert isinstance(engine.max_positions, int) and engine.max_positions == config.context
+    engine.extend({0: cut(piece, 0, 5, True)})
+    for end in range(5, LENGTH):
+        for field, logits in enumerate(expected):
+            found = engine.logits([0], field, targets[end - 1 : end, :field])
+            # the model rotates by float32 angles, the engine by float64 ones
+            np.testing.assert_allclose(found[0], logits[end - 1], atol=2e-3)
+            assert found.dtype == np.float64
+            assert np.array_equal(found * GRID, np.round(found * GRID)), "on the grid"
+        engine.extend({0: cut(piece, end, end + 1)})
+
+
+def test_a_long_prompt_is_taken_in_by_pieces():
+    model = make("mlp", context=3 * PIECE)
+    piece = song(model.config, 3, 2 * PIECE + 30)
+    whole, step = TorchEngine(model), TorchEngine(model)
+    whole.open(3)
+    whole.extend({0: cut(piece, 0, len(piece[0]), True), 2: cut(piece, 0, 3, True)})
+    step.extend({0: cut(piece, 0, PIECE + 1, True)})
+    for start in range(PIECE + 1, len(piece[0]), 50):
+        step.extend({0: cut(piece, start, min(start + 50, len(piece[0])))})
+    nothing = np.zeros((1, 0), np.int64)
+    assert np.array_equal(whole.logits([0], 0, nothing), step.logits([0], 0, nothing))
+    assert whole.length(0) == len(piece[0]) and whole.length(2) == 3
+
+
+def test_restart_forgets():
+    model = make("mlp")
+    one, two = song(model.config, 0), song(model.config, 1)
+    fresh, used = TorchEngine(model), TorchEngine(model)
+    used.open(2)
+    used.extend({0: cut(one, 0, 30, True), 1: cut(one, 0, 4, True)})
+    used.extend({0: cut(two, 0, 9, True), 1: cut(one, 4, 5)})
+    fresh.extend({0: cut(two, 0, 9, True)})
+    nothing = np.zeros((1, 0), np.int64)
+    assert np.array_equal(used.logits([0], 0, nothing), fresh.logits([0], 0, nothing))
+
+
+def test_the_context_can_be_filled_to_the_last_position():
+    model = make("mlp")
+    piece = song(model.config, 0, 65)
+    engine = TorchEngine(model)
+    engine.open(2)
+    engine.extend({0: cut(piece, 0, 60, True), 1: cut(piece, 0, 64, True)})
+    before = engine.logits([1], 0, np.zeros((1, 0)))
+    engine.extend({0: cut(piece, 60, 64)})  # ragged padding must not touch a full slot
+    assert np.array_equal(before, engine.logits([1], 0, np.zeros((1, 0))))
+    assert np.array_equal(*(engine.logits([slot], 0, np.zeros((1, 0))) for slot in (0, 1)))
+    with pytest.raises(GenerationError, match="64 positions"):
+        engine.extend({0: cut(piece, 64, 65)})
+    longer = TorchEngine(model, max_positions=80)
+    longer.extend({0: cut(piece, 0, 65, True)})
+
+
+def test_wrong_use_is_said():
+    engine = TorchEngine(make("flat"))
+    piece = song(make("flat").config, 0)
+    with pytest.raises(UsageError, match="0 sequences"):
+        engine.open(0)
+    with pytest.raises(UsageError, match="slot 3"):
+        engine.extend({3: cut(piece, 0, 1, True)})
+    with pytest.raises(UsageError, match="0 rows"):
+        engine.extend({0: cut(piece, 0, 0, True)})
+
+
+def test_the_engine_keeps_its_own_weights():
+    model = make("mlp")
+    piece = song(model.config, 0)
+    engine = TorchEngine(model)
+    engine.extend({0: cut(piece, 0, 9, True)})
+    before = engine.logits([0], 0, np.zeros((1, 0)))
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    engine.extend({0: cut(piece, 0, 9, True)})
+    assert np.array_equal(before, engine.logits([0], 0, np.zeros((1, 0))))
+
+
+def test_it_is_an_engine():
+    engine: Engine = TorchEngine(make("flat"))
+    assert engine.field_sizes == (60,)
+
+
+@pytest.mark.gpu
+def test_the_gpu_is_near_the_cpu():
+    model = make("mlp")
+    songs = [song(model.config, seed) for seed in range(4)]
+    cpu = play(TorchEngine(model), songs, list(range(4)))
+    gpu = play(TorchEngine(model.cuda()), songs, list(range(4)))
+    for number in cpu:
+        for one, two in zip(cpu[number], gpu[number], strict=True):
+            np.testing.assert_allclose(one, two, atol=1e-2)
