@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from musegen.errors import TokenError
-from musegen.music.ranges import instrument_range
 from musegen.music.score import Score
 from musegen.tokens.remi import RemiVocabulary, read_ids
-from musegen.tokens.remi_documents import document, sample_of
+from musegen.tokens.remi_documents import document, sample_of, transposed
 from musegen.tokens.remi_encoder import Parts, account, write_ids
 from musegen.tokens.remi_grid import regrid
 from musegen.tokens.tokenizer import (
@@ -113,8 +112,7 @@ class MidiTokenizer(Tokenizer):
     def encode(self, score: Score) -> Encoding:
         """A score as ids, shape (T, 1): MidiTok's for the same score.
 
-        Meters that the preset has not, and bars cut short, are written out first (`regrid`);
-        MidiTok would lose its barlines there.
+        Meters that the preset has not, and bars cut short, are written out first (`regrid`).
         """
         if not score.num_notes:
             raise TokenError("the score has no notes: there is nothing to encode")
@@ -225,27 +223,8 @@ class MidiTokenizer(Tokenizer):
     def transpose(self, rows: np.ndarray, semitones: int) -> np.ndarray | None:
         if not semitones:
             return np.asarray(rows)
-        v = self.vocabulary
-        ids = self.base_ids(rows)
-        where = np.flatnonzero(v.kinds[ids] == "Pitch")
-        pitch = v.values[ids[where]]
-        moved = pitch + semitones
-        if len(where) and (moved.min() < 0 or moved.max() > 127):
-            return None
-        is_program = v.kinds[ids] == "Program"
-        latest = np.maximum.accumulate(np.where(is_program, np.arange(len(ids)), 0))
-        program = v.values[ids[latest[where]]]
-        for one in np.unique(program).tolist():
-            low, high = instrument_range(one)
-            here = program == one
-            # no further out of range than the music already is
-            if moved[here].min() < min(low, int(pitch[here].min())):
-                return None
-            if moved[here].max() > max(high, int(pitch[here].max())):
-                return None
-        result = ids.copy()
-        result[where] = v.pitch_ids[moved]
-        return self._rows(result)
+        moved = transposed(self.base_ids(rows), semitones, self.vocabulary)
+        return None if moved is None else self._rows(moved)
 
     def stretch_tempo(self, rows: np.ndarray, factor: float) -> np.ndarray:
         v = self.vocabulary
@@ -266,6 +245,7 @@ class MidiTokenizer(Tokenizer):
 
     @property
     def has_merges(self) -> bool:
+        """Whether ids stand for several tokens (`train_bpe`)."""
         return self._expansions is not None
 
     @cached_property
@@ -350,10 +330,8 @@ class MidiTokenizer(Tokenizer):
         remi = miditok.REMI(made)
         tokens = sorted(remi.vocab, key=remi.vocab.__getitem__)
         settled = json.loads(json.dumps(made.to_dict(serialize=True)))
-        for key, value in settled.items():
-            # sets come in no order; the file should not change from run to run
-            if isinstance(value, list) and value and all(isinstance(item, int) for item in value):
-                settled[key] = sorted(value) if key.endswith("programs") else value
+        for key in ("programs", "use_note_duration_programs", "control_change_numbers"):
+            settled[key] = sorted(settled[key])  # sets, in no order
         return cls(name, settled, tokens)
 
     # --- JSON ------------------------------------------------------------------------------------

@@ -1,13 +1,14 @@
-"""Windows of flat ids as the model sees them: from a barline on, with the tempo in force."""
+"""Flat ids as training sees them: windows from a barline on, and pieces moved in pitch."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from musegen.music.ranges import instrument_range
 from musegen.tokens.remi import RemiVocabulary
 from musegen.tokens.tokenizer import Sample
 
-__all__ = ["document", "sample_of", "with_tempo"]
+__all__ = ["document", "sample_of", "transposed", "with_tempo"]
 
 
 def document(
@@ -60,3 +61,29 @@ def sample_of(ids: np.ndarray, weights: np.ndarray) -> Sample:
         coordinates=np.arange(count, dtype=np.float32)[:, None],
         weights=np.asarray(weights, dtype=np.float32),
     )
+
+
+def transposed(ids: np.ndarray, semitones: int, v: RemiVocabulary) -> np.ndarray | None:
+    """Ids moved by semitones, drums untouched.
+
+    None where an instrument would leave its range further than the music already does.
+    """
+    where = np.flatnonzero(v.kinds[ids] == "Pitch")
+    pitch = v.values[ids[where]]
+    moved = pitch + semitones
+    if len(where) and (moved.min() < 0 or moved.max() > 127):
+        return None
+    is_program = v.kinds[ids] == "Program"
+    latest = np.maximum.accumulate(np.where(is_program, np.arange(len(ids)), 0))
+    program = v.values[ids[latest[where]]]
+    for one in np.unique(program).tolist():
+        low, high = instrument_range(one)
+        here = program == one
+        # no further out of range than the music already is
+        if moved[here].min() < min(low, int(pitch[here].min())):
+            return None
+        if moved[here].max() > max(high, int(pitch[here].max())):
+            return None
+    result = ids.copy()
+    result[where] = v.pitch_ids[moved]
+    return result

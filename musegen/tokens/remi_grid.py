@@ -101,7 +101,7 @@ def meter_of_bar(bar: Bar, ppq: int, vocabulary: RemiVocabulary) -> tuple[tuple[
     """A meter of the preset for a bar, and whether it is exactly as long as the bar.
 
     The bar's own meter if it fills it, else the meter that says its length, else the nearest in
-    length (of equals the one with the bar's denominator, then the one with longer beats).
+    length (of equals the one with the bar's denominator, then the one in quarters).
     """
     ticks = bar.end_tick - bar.start_tick
     own = (bar.numerator, bar.denominator)
@@ -117,6 +117,7 @@ def meter_of_bar(bar: Bar, ppq: int, vocabulary: RemiVocabulary) -> tuple[tuple[
         key=lambda meter: (
             abs(4 * ppq * meter[0] / meter[1] - ticks),
             meter[1] != bar.denominator,
+            meter[1] != 4,
             meter[1],
         ),
     )
