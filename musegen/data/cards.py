@@ -110,6 +110,8 @@ class Card:
     """How a user fetches it, in commands or one sentence."""
     layout: tuple[str, ...] = ("**/*.mid", "**/*.midi")
     """Globs below the corpus's folder; matched whatever the case of the letters."""
+    exclude: tuple[str, ...] = ()
+    """Globs of files that are left out all the same; `licence_note` says why."""
     format: str = "midi"
     style: tuple[str, ...] = ()
     """Words for what it sounds like."""

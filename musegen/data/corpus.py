@@ -190,7 +190,12 @@ def _folder_corpus(folder: Path) -> Corpus:
 
 def _card_corpus(card: Card, source: Path | None, weight: float, in_mix: bool = False) -> Corpus:
     root = _root_of(card, source, in_mix)
-    paths = [p for p in walk(root) if _matches(p.relative_to(root).as_posix(), card.layout)]
+    paths = [
+        path
+        for path in walk(root)
+        if _matches(name := path.relative_to(root).as_posix(), card.layout)
+        and not _matches(name, card.exclude)
+    ]
     if not paths:
         raise DataError(
             f"{root} holds no files of {card.name} (looked for {', '.join(card.layout)}); "
