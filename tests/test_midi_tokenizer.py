@@ -130,7 +130,7 @@ def test_meters_that_miditok_drops_are_left_out_by_the_encoder_too(remi):
 
 @pytest.mark.data
 def test_ids_and_notes_equal_miditoks_on_real_files(remi, shared_data):
-    """A dozen files or more of every corpus, as symusic reads them, both ways."""
+    """A dozen files of every corpus, as symusic reads them, both ways."""
     import symusic
 
     compared = 0
@@ -140,8 +140,8 @@ def test_ids_and_notes_equal_miditoks_on_real_files(remi, shared_data):
             for member in members:
                 if taken >= 12:
                     break
-                if not member.name.lower().endswith((".mid", ".midi")):
-                    continue
+                if not member.name.lower().endswith((".mid", ".midi")) or member.size > 40_000:
+                    continue  # MidiTok takes a second for a symphony
                 content = members.extractfile(member)
                 assert content is not None
                 try:
