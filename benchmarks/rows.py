@@ -122,7 +122,9 @@ def main() -> None:
             {(piece.corpus, piece.name) for piece in own.split("valid")} for own in shards.values()
         ]
         both = sorted(set.intersection(*named))
-        chosen = [both[i] for i in np.linspace(0, len(both) - 1, min(pieces, len(both))).astype(int)]
+        chosen = [
+            both[i] for i in np.linspace(0, len(both) - 1, min(pieces, len(both))).astype(int)
+        ]
         rows, found = [], {}
         for layout, preset in PRESETS.items():
             network, facts = train(shards[layout], preset, minutes, options.seed)

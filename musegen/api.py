@@ -1,4 +1,6 @@
-"""The road, written out: midi -> score -> tokens -> shards -> batch -> model -> tokens -> score -> midi.
+"""The road, written out.
+
+midi -> score -> tokens -> shards -> batch -> model -> tokens -> score -> midi
 
 Each function joins parts and holds no logic of its own; follow the imports to read on.
 """
@@ -94,7 +96,7 @@ def compose(
         key: as in `"D major"`; by default what the seed sounds like.
         temperature, top_k, top_p, min_p: how boldly to choose.
         num: how many pieces; more than one gives a list.
-        random_seed: the same seed gives the same bytes (on CPU); drawn, and told in `info`, if None.
+        random_seed: the same seed gives the same bytes (on CPU); if None, drawn and told in `info`.
         model: a name of `musegen models`, a folder, or a loaded `Model`.
         device: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: how many pieces are written side by side; does not change what is written.
@@ -210,7 +212,12 @@ def train(
 
     kind, out = family_named(family), Path(out)
     shards = open_or_build(
-        data, out / "data", preset=preset, source=source, workers=workers, on_progress=on_progress
+        Path(data),
+        out / "data",
+        preset=preset,
+        source=Path(source) if source is not None else None,
+        workers=workers,
+        on_progress=on_progress,
     )
     tokenizer = load_tokenizer(shards.tokenizer_file())
     config = RunConfig.of(
@@ -227,7 +234,11 @@ def train(
         augment=config.data.augment,
     )
     held_out = ValidBatches(
-        shards, tokenizer, config.data.batch_size, length, max_batches=config.data.validation_batches
+        shards,
+        tokenizer,
+        config.data.batch_size,
+        length,
+        max_batches=config.data.validation_batches,
     )
     torch.manual_seed(seed)
     network = kind.model_class()(config.model)

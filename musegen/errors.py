@@ -6,7 +6,7 @@ that line and exits with 1 (2 for :class:`UsageError`); it never shows a traceba
 ```
 MusegenError
 ├── UsageError          an argument makes no sense: an unknown instrument, --bars 0   (exit code 2)
-├── MidiError           a MIDI (or MusicXML) file cannot be read, or a score cannot be written as one
+├── MidiError           a MIDI or MusicXML file cannot be read, or a score not written as one
 ├── TokenError          ids that are not of the preset, or a score the preset cannot hold
 ├── DataError           a corpus, a card or a shard is missing, damaged or empty
 ├── ConfigError         a configuration file or a `--set key=value` is wrong

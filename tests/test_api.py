@@ -34,9 +34,9 @@ def write_model(folder: Path, preset: str = "events", seed: int = 0) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> musegen.Model:
-    folder = write_model(tmp_path_factory.mktemp("weights") / "untrained")
+@pytest.fixture(scope="module", params=["events", "performance", "remi"])
+def model(request, tmp_path_factory) -> musegen.Model:
+    folder = write_model(tmp_path_factory.mktemp("weights") / "untrained", request.param)
     return musegen.Model.from_pretrained(folder, device="cpu")
 
 

@@ -48,9 +48,7 @@ def files(shared_data, tmp_path_factory) -> list[Path]:
         with tarfile.open(shared_data / "clean" / f"{corpus}.tar.xz") as archive:
             names = sorted(name for name in archive.getnames() if name.endswith(".mid"))
             chosen = [names[round(i)] for i in np.linspace(0, len(names) - 1, count + 2)[1:-1]]
-            archive.extractall(
-                folder, [archive.getmember(name) for name in chosen], filter="data"
-            )
+            archive.extractall(folder, [archive.getmember(name) for name in chosen], filter="data")
         found += [folder / name for name in chosen]
     return found
 

@@ -20,7 +20,9 @@ def allow(logits: np.ndarray, allowed: np.ndarray) -> np.ndarray:
         GenerationError: a row has nothing left.
     """
     if not np.all(allowed.any(axis=-1)):
-        raise GenerationError("the rules leave nothing that may come next; ask for less strict ones")
+        raise GenerationError(
+            "the rules leave nothing that may come next; ask for less strict ones"
+        )
     return np.where(allowed, logits, -np.inf)
 
 

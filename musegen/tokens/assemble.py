@@ -56,9 +56,7 @@ def assemble(
     seed = plan.seed if plan.seed is not None and plan.seed_bars else None
     base = seed or Score(ppq=DEFAULT_PPQ)
     seam = seam_tick(plan)
-    lengths = [
-        max(1, round(4 * base.ppq * bar.numerator / bar.denominator)) for bar in plan.bars
-    ]
+    lengths = [max(1, round(4 * base.ppq * bar.numerator / bar.denominator)) for bar in plan.bars]
     starts = seam + np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
     end = int(starts[written.finished_bars])
 
@@ -70,9 +68,7 @@ def assemble(
             tracks[item.seed_track] = replace(old, notes=np.concatenate((old.notes, notes)))
         else:
             name = names[index] if index < len(names) else ""
-            tracks.append(
-                Track(notes=notes, program=item.program, is_drum=item.is_drum, name=name)
-            )
+            tracks.append(Track(notes=notes, program=item.program, is_drum=item.is_drum, name=name))
 
     tempos, meters = list(base.tempos), list(base.meters)
     if seed is None:
@@ -115,7 +111,7 @@ def _notes(written: np.ndarray, starts: np.ndarray, ppq: int, end: int) -> np.nd
 
 
 def _released(track: Track, seam: int) -> Track:
-    """The track with pedal up and bend centred at the seam, where the seed leaves them otherwise."""
+    """The track with the pedal up and the bend centred at the seam."""
     pedal = track.controls[track.controls["number"] == _SUSTAIN]
     controls, bends = track.controls, track.bends
     if len(pedal) and pedal["value"][-1] >= 64 and pedal["tick"][-1] <= seam:

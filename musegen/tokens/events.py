@@ -35,8 +35,7 @@ from musegen.tokens.vocabulary import (
 )
 
 if TYPE_CHECKING:
-    from musegen.guide import Guide
-    from musegen.tokens.plan import CompositionPlan
+    from musegen.tokens.plan import CompositionPlan, PlanGuide
 
 __all__ = ["EventTokenizer"]
 
@@ -132,7 +131,9 @@ class EventTokenizer(Tokenizer):
             tables.append(table[held])
         table = np.concatenate(tables) if tables else np.zeros((0, 5), dtype=np.int64)
         # Of several notes at one place the longest, then the loudest, stays.
-        table = table[np.lexsort((-table[:, 3], -table[:, 4], table[:, 2], table[:, 1], table[:, 0]))]
+        table = table[
+            np.lexsort((-table[:, 3], -table[:, 4], table[:, 2], table[:, 1], table[:, 0]))
+        ]
         first = np.ones(len(table), dtype=bool)
         first[1:] = np.any(table[1:, :3] != table[:-1, :3], axis=1)
         table, before = table[first], len(table)
@@ -160,7 +161,9 @@ class EventTokenizer(Tokenizer):
             onset_error_max_q=float(onset.max(initial=0.0)) / vocabulary.grid,
             onset_error_mean_q=float(onset.mean()) / vocabulary.grid if len(onset) else 0.0,
             duration_error_mean_q=float(length.mean()) / vocabulary.grid if len(length) else 0.0,
-            tempo_changes_moved=len(set(tempo_ticks[tempo_ticks < ends[-1]]) - set(starts.tolist())),
+            tempo_changes_moved=len(
+                set(tempo_ticks[tempo_ticks < ends[-1]]) - set(starts.tolist())
+            ),
             events_dropped=sum(
                 len(track.controls)
                 + len(track.bends)
@@ -311,9 +314,7 @@ class EventTokenizer(Tokenizer):
         fits = max(1, int(np.searchsorted(cost, wanted)))
         return np.sort(chosen[:fits])
 
-    def _last_bar(
-        self, counts: np.ndarray, tempos: np.ndarray, first: int, length: int
-    ) -> int:
+    def _last_bar(self, counts: np.ndarray, tempos: np.ndarray, first: int, length: int) -> int:
         """One past the last bar such that bars first.. fit `length` rows; at least one bar."""
         bars = slice(first, min(len(counts), first + length))
         changes = np.ones(bars.stop - bars.start, dtype=np.int64)
@@ -370,7 +371,7 @@ class EventTokenizer(Tokenizer):
         result[is_tempo, 1] = vocabulary.first_tempo + vocabulary.tempo_class(bpm)
         return result
 
-    def guide(self, plan: CompositionPlan, max_positions: int) -> Guide:
+    def guide(self, plan: CompositionPlan, max_positions: int) -> PlanGuide:
         from musegen.tokens.grammar import EventGuide
 
         return EventGuide(self, plan, max_positions)
@@ -387,7 +388,9 @@ class EventTokenizer(Tokenizer):
     def from_dict(cls, data: Mapping[str, Any]) -> EventTokenizer:
         """Raises TokenError for another format or an unknown setting."""
         if data.get("format") != 1:
-            raise TokenError(f"events preset of format {data.get('format')!r}: this musegen reads 1")
+            raise TokenError(
+                f"events preset of format {data.get('format')!r}: this musegen reads 1"
+            )
         vocabulary = data.get("vocabulary", {})
         if not isinstance(vocabulary, dict):
             raise TokenError("events preset: 'vocabulary' must be an object")

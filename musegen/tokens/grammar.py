@@ -74,9 +74,7 @@ def cell_head_mask(
     return mask
 
 
-def cell_pitch_mask(
-    allowed: np.ndarray, position: int, last: tuple[int, int] | None
-) -> np.ndarray:
+def cell_pitch_mask(allowed: np.ndarray, position: int, last: tuple[int, int] | None) -> np.ndarray:
     """`allowed` (V,) without the pitches that would repeat or fall at the last position."""
     if last is None or last[0] != position:
         return allowed

@@ -34,8 +34,7 @@ from musegen.tokens.tokenizer import (
 )
 
 if TYPE_CHECKING:
-    from musegen.guide import Guide
-    from musegen.tokens.plan import CompositionPlan
+    from musegen.tokens.plan import CompositionPlan, PlanGuide
 
 __all__ = ["MidiTokenizer"]
 
@@ -235,7 +234,7 @@ class MidiTokenizer(Tokenizer):
         result[where] = v.tempo_ids[v.tempo_class(60_000_000 / bpm)]
         return self._rows(result)
 
-    def guide(self, plan: CompositionPlan, max_positions: int) -> Guide:
+    def guide(self, plan: CompositionPlan, max_positions: int) -> PlanGuide:
         """The rules for composing; there are none for presets with merges."""
         from musegen.tokens.remi_grammar import RemiGuide
 

@@ -7,13 +7,16 @@ speak of bars and quarter notes only, so that they serve every preset.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
+from musegen.guide import Guide
 from musegen.music.score import Bar, Score
 
-__all__ = ["WRITTEN_DTYPE", "BarPlan", "CompositionPlan", "TrackPlan", "Written"]
+__all__ = ["WRITTEN_DTYPE", "BarPlan", "CompositionPlan", "PlanGuide", "TrackPlan", "Written"]
 
 WRITTEN_DTYPE = np.dtype(
     [
@@ -79,3 +82,22 @@ class Written:
     """`WRITTEN_DTYPE`, only notes of finished bars."""
     finished_bars: int
     """How many of the plan's bars are complete."""
+
+
+class PlanGuide(Guide, Protocol):
+    """A guide that composes a plan; its `result()` is a `Written`."""
+
+    @property
+    def rows_drawn(self) -> int:
+        """Rows that the model has drawn."""
+        ...
+
+    @property
+    def bars_done(self) -> int:
+        """Bars of the plan that are complete."""
+        ...
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What of the seed the preset could not hold, in words."""
+        ...

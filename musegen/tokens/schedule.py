@@ -76,8 +76,8 @@ def schedule(given: np.ndarray, bars_after: int = 0) -> Steps:
     ahead: set[int] = set()
     if bars_after and len(open_bars):
         for first, last in _runs(open_bars):
-            shown = [bar for bar in range(last + 1, min(last + 1 + bars_after, bars))]
-            shown = [bar for bar in shown if given[bar].all() and bar not in ahead]
+            after = range(last + 1, min(last + 1 + bars_after, bars))
+            shown = [bar for bar in after if given[bar].all() and bar not in ahead]
             if shown:
                 order = [bar for bar in order if bar not in shown]
                 at = order.index(first)

@@ -22,8 +22,7 @@ from musegen.errors import TokenError
 from musegen.music.score import Score
 
 if TYPE_CHECKING:
-    from musegen.guide import Guide
-    from musegen.tokens.plan import CompositionPlan
+    from musegen.tokens.plan import CompositionPlan, PlanGuide
 
 __all__ = [
     "ChannelSpec",
@@ -177,7 +176,7 @@ class Tokenizer(ABC):
         """The piece with every tempo times `factor`, within the preset's tempi."""
 
     @abstractmethod
-    def guide(self, plan: CompositionPlan, max_positions: int) -> Guide:
+    def guide(self, plan: CompositionPlan, max_positions: int) -> PlanGuide:
         """The rules for composing `plan` with a model that holds `max_positions` rows.
 
         Raises:

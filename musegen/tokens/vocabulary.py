@@ -100,7 +100,7 @@ class EventVocabulary:
         if self.grid < 4 or self.grid % 4 or self.grid > 96:
             raise TokenError(f"grid {self.grid}: it must be a multiple of 4 from 4 to 96")
         if not 1 <= self.velocities <= 127:
-            raise TokenError(f"velocities {self.velocities}: between 1 and 127 classes are possible")
+            raise TokenError(f"velocities {self.velocities}: 1 to 127 classes are possible")
         if not 0 < self.slowest_bpm < self.fastest_bpm:
             raise TokenError("slowest_bpm must be positive and below fastest_bpm")
         if len(self.styles) > 31:
@@ -235,7 +235,9 @@ class EventVocabulary:
         known = {item.name for item in fields(cls)}
         unknown = sorted(set(data) - known)
         if unknown:
-            raise TokenError(f"unknown vocabulary setting {unknown[0]!r}; known are {sorted(known)}")
+            raise TokenError(
+                f"unknown setting {unknown[0]!r} of the vocabulary; known: {sorted(known)}"
+            )
         try:
             return cls(**{**data, "styles": tuple(data.get("styles", cls.styles))})
         except TypeError as error:

@@ -42,7 +42,7 @@ class BatchConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """`model.*` are the family's own settings, `training.*` the trainer's, `data.*` the batches'."""
+    """Settings of the family (`model.*`), the trainer (`training.*`), the batches (`data.*`)."""
 
     model: Any
     training: TrainerConfig = field(default_factory=TrainerConfig)
