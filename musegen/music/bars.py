@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from musegen.errors import MidiError
-from musegen.music.score import Meter, Score
+from musegen.music.score import Meter, Score, bars_until
 
 MAX_BARS = 100_000
 """Bars of a score; a day of music has about 40,000."""
@@ -18,7 +18,8 @@ def barline_after(score: Score, tick: int) -> int:
         if not last and score.meters[index + 1].tick <= tick:
             continue
         length = 4 * score.ppq * numerator / denominator
-        line = start + round(math.ceil(max(0, tick - start) / length - 1e-9) * length)
+        count = bars_until(max(0, tick - start), length)
+        line = start + round(count * length)
         return max(tick, line if last else min(line, score.meters[index + 1].tick))
     return tick
 
@@ -78,4 +79,8 @@ def _short_meter(ticks: int, ppq: int, preferred: int) -> tuple[int, int]:
         numerator, rest = divmod(ticks * denominator, 4 * ppq)
         if not rest and 1 <= numerator <= 255:
             return numerator, denominator
-    return min(255, max(1, ticks * 128 // (4 * ppq))), 128
+    for denominator in (128, 64, 32, 16, 8, 4, 2, 1):  # rounded down, as finely as a byte allows
+        numerator = ticks * denominator // (4 * ppq)
+        if 1 <= numerator <= 255:
+            break
+    return min(255, max(1, numerator)), denominator

@@ -287,16 +287,16 @@ def _notes(file: _File) -> Iterator[Defect]:
             merged.append(((tick, not first, index, number), message))
     merged.sort(key=lambda event: event[0])
     for (tick, _, index, _), message in merged:
-        place = (ports[index], message.channel, message.note)
+        key = (ports[index], message.channel, message.note)
         what = f"pitch {message.note}"
         if message.type == "note_on" and message.velocity:
-            if place in sounding:
+            if key in sounding:
                 yield Defect("overlap", f"{what} begins while it sounds", index, tick)
-            sounding[place] = (tick, index)
-        elif place not in sounding:
+            sounding[key] = (tick, index)
+        elif key not in sounding:
             yield Defect("orphan", f"{what} is switched off, but does not sound", index, tick)
         else:
-            start, _ = sounding.pop(place)
+            start, _ = sounding.pop(key)
             if start == tick:
                 yield Defect("zero_length", f"{what} has no length", index, tick)
     for (_, _, pitch), (start, index) in sounding.items():

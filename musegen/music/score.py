@@ -95,6 +95,12 @@ class Bar(NamedTuple):
     denominator: int
 
 
+def bars_until(ticks: int, length: float) -> int:
+    """The smallest number of bars of `length` ticks, each barline rounded, that reach `ticks`."""
+    count = max(0, math.ceil(ticks / length - 1e-9))
+    return count - 1 if count and round((count - 1) * length) >= ticks else count
+
+
 def note_array(notes: Iterable[tuple[int, int, int, int]] = ()) -> np.ndarray:
     """Notes as a structured array of `NOTE_DTYPE`, shape (N,)."""
     return np.array([tuple(note) for note in notes], dtype=NOTE_DTYPE)
@@ -232,7 +238,7 @@ class Score:
             last = index + 1 == len(self.meters)
             stop = until if last else min(self.meters[index + 1].tick, until)
             length = 4 * self.ppq * numerator / denominator
-            count = max(0, math.ceil((stop - start) / length - 1e-9)) if length > 0 else 0
+            count = bars_until(stop - start, length) if length > 0 else 0
             for bar in range(count):
                 begin = start + round(bar * length)
                 end = start + round((bar + 1) * length)
