@@ -22,7 +22,6 @@ from musegen.data.duplicates import (
     near_duplicates,
     resembling,
 )
-from musegen.data.keys import estimate_key
 from musegen.data.shards import ShardSet
 from musegen.data.splits import assign_splits, place_of
 from musegen.errors import DataError, OutputError, TokenError
@@ -412,14 +411,6 @@ def test_a_tune_is_known_under_other_harmony_and_rhythm() -> None:
 
 def test_connected() -> None:
     assert connected(6, [(4, 5), (1, 4), (2, 3)]) == [0, 1, 2, 2, 1, 1]
-
-
-def test_keys() -> None:
-    notes = note_array(
-        (i * 480, 480, 62 + int(p), 80) for i, p in enumerate((0, 4, 7, 0, 5, 11, 0))
-    )
-    assert estimate_key(Score(tracks=(Track(notes=notes),))) == "D major"
-    assert estimate_key(Score()) == ""
 
 
 # --- Splits ---------------------------------------------------------------------------------------

@@ -20,8 +20,9 @@ import numpy as np
 import musegen
 from musegen.data.corpus import Item, read_item
 from musegen.data.duplicates import fingerprint
-from musegen.data.keys import estimate_key
 from musegen.errors import MusegenError
+from musegen.music.analysis import estimate_key
+from musegen.music.names import key_name
 from musegen.tokens.tokenizer import Tokenizer, tokenizer_from_dict
 
 PART_VERSION = 1
@@ -136,7 +137,7 @@ def _encode(item: Item, tokenizer: Tokenizer, nothing: _Arrays) -> tuple[ItemRes
         if score.num_notes < MIN_NOTES:
             return ItemResult(reason=f"too short: {score.num_notes} notes"), nothing
         encoding = tokenizer.encode(score)
-        marks = fingerprint(score)
+        marks, estimate = fingerprint(score), estimate_key(score)
     except MusegenError as error:
         return ItemResult(reason=_without_path(str(error), item)), nothing
     except Exception as error:  # one bad file must not end a build of thousands
@@ -149,7 +150,7 @@ def _encode(item: Item, tokenizer: Tokenizer, nothing: _Arrays) -> tuple[ItemRes
         rows=len(rows),
         notes=notes,
         exact=marks.exact,
-        key=estimate_key(score),
+        key=key_name(estimate.key) if estimate is not None else "",
         notes_merged=encoding.loss.notes_merged,
         notes_dropped=encoding.loss.notes_dropped,
         repairs=tuple(_without_path(line, item) for line in repairs),

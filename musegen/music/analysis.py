@@ -14,6 +14,19 @@ from musegen.music.score import NOTE_DTYPE, Key, Score
 _MAJOR_PROFILE = np.array([6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88])
 _MINOR_PROFILE = np.array([6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17])
 
+
+def _centred(rows: np.ndarray) -> np.ndarray:
+    """Rows (..., 12) with mean 0 and length 1; a flat row becomes zeros."""
+    rows = rows - rows.mean(axis=-1, keepdims=True)
+    length = np.linalg.norm(rows, axis=-1, keepdims=True)
+    return np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
+
+
+_KEY_PROFILES = _centred(
+    np.array([np.roll(p, tonic) for p in (_MAJOR_PROFILE, _MINOR_PROFILE) for tonic in range(12)])
+)
+"""(24, 12): the keys of `key_fits`."""
+
 _PITCH_CLASS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 
 
@@ -52,13 +65,19 @@ def estimate_key(score: Score) -> KeyEstimate | None:
     histogram = pitch_class_histogram(score)
     if not histogram.any() or np.ptp(histogram) == 0:
         return None
-    fits = []
-    for minor, profile in ((False, _MAJOR_PROFILE), (True, _MINOR_PROFILE)):
-        for tonic in range(12):
-            fit = float(np.corrcoef(histogram, np.roll(profile, tonic))[0, 1])
-            fits.append((fit, _key_on(tonic, minor)))
-    fits.sort(key=lambda item: -item[0])
-    return KeyEstimate(fits[0][1], fits[0][0], fits[0][0] - fits[1][0])
+    fits = key_fits(histogram)
+    order = np.argsort(-fits, kind="stable")
+    best, second = int(order[0]), int(order[1])
+    key = _key_on(best % 12, best >= 12)
+    return KeyEstimate(key, float(fits[best]), float(fits[best] - fits[second]))
+
+
+def key_fits(histogram: np.ndarray) -> np.ndarray:
+    """How well pitch classes (12,) fit each key, (24,): index tonic, + 12 in minor.
+
+    The correlation with the profile of the key; zeros for a flat histogram.
+    """
+    return _KEY_PROFILES @ _centred(np.asarray(histogram, dtype=np.float64))
 
 
 def _key_on(tonic: int, minor: bool) -> Key:

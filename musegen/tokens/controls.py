@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from musegen.music.analysis import key_fits
 from musegen.tokens.grid import Grid
 from musegen.tokens.tokenizer import ChannelSpec
 from musegen.tokens.vocabulary import DRUM_PITCH, DRUM_PROGRAM, EventVocabulary
@@ -147,32 +148,15 @@ def drop_controls(measured: CellControls, rng: np.random.Generator) -> CellContr
     return CellControls(*kept)
 
 
-# Krumhansl & Kessler (1982), probe-tone ratings, as printed in Krumhansl (1990), p. 30.
-_MAJOR = np.array([6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88])
-_MINOR = np.array([6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17])
-
-
-def _profiles() -> np.ndarray:
-    rows = [np.roll(profile, tonic) for profile in (_MAJOR, _MINOR) for tonic in range(12)]
-    table = np.array(rows) - np.mean(rows, axis=1, keepdims=True)
-    return table / np.linalg.norm(table, axis=1, keepdims=True)
-
-
-_PROFILES = _profiles()
-
-
 def estimate_key(notes: np.ndarray, vocabulary: EventVocabulary) -> int:
     """The key of note rows (N, 4): 1 + tonic (+ 12 in minor), 0 without enough pitched notes.
 
-    Krumhansl-Schmuckler: the key whose profile correlates best with the durations of the pitch
-    classes (Krumhansl 1990, chapter 4).
+    Krumhansl and Schmuckler's algorithm, as in `musegen.music.analysis`.
     """
     pitched = notes[(notes[:, 1] >= 1) & (notes[:, 1] < DRUM_PITCH)]
     if len(pitched) < 8:
         return 0
     length = vocabulary.duration_units[np.maximum(pitched[:, 3], 1) - 1]
     histogram = np.bincount((pitched[:, 1] - 1) % 12, weights=length, minlength=12)
-    histogram = histogram - histogram.mean()
-    if not np.any(histogram):
-        return 0
-    return 1 + int(np.argmax(_PROFILES @ histogram))
+    fits = key_fits(histogram)
+    return 1 + int(np.argmax(fits)) if fits.any() else 0
