@@ -25,10 +25,10 @@ class FakePiece:
             "warnings": ["program 99 was mapped to 0"],
         }
 
-    def to_bytes(self) -> bytes:
+    def to_bytes(self, *, ports: bool = False) -> bytes:
         return b"MThd"
 
-    def save(self, path) -> None:
+    def save(self, path, *, ports: bool = False) -> None:
         Path(path).write_bytes(self.to_bytes())
 
 
