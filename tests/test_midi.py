@@ -10,7 +10,7 @@ import time
 import mido
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from musegen.errors import MidiError, OutputError
@@ -493,7 +493,7 @@ scores = st.builds(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(scores)
 def test_read_of_write_is_the_normal_form(score):
     normal, _ = normal_form(score)
@@ -530,7 +530,7 @@ def event_bytes(message) -> bytes:
     return bytes([0xFF, meta, 1, first if kind == "port" else 65 + first])
 
 
-@settings(max_examples=250)
+@settings(max_examples=250, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.lists(st.tuples(st.integers(0, 100), messages), max_size=14), max_size=4),
     st.sampled_from([0, 1, 2]),
@@ -546,7 +546,7 @@ def test_what_was_read_comes_back(tracks, format):
     assert check_midi(data) == []
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=120), st.integers(0, 2), st.integers(0, 0xFFFF))
 def test_any_bytes_are_read_or_refused(body, format, division):
     data = midi_file(body, body[::-1], format=format, division=division)
@@ -559,7 +559,7 @@ def test_any_bytes_are_read_or_refused(body, format, division):
         assert read_midi(written)[0] == score
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_damaged_files_are_read_or_refused(data):
     good = bytearray(write_midi(band()))
