@@ -133,7 +133,7 @@ def _config_of(given: Any) -> TransformerConfig:
     for reason, holds in refused.items():
         if holds:
             raise ConfigError(f"{reason} cannot be imported")
-    theta = float(rope.get("rope_theta", given.get("rope_theta", 10_000.0)))
+    theta = float(rope.get("rope_theta") or given.get("rope_theta") or 10_000.0)
     eps = float(given.get("rms_norm_eps", 1e-6))
     if not (math.isfinite(theta) and math.isfinite(eps)):
         raise ConfigError("rope_theta and rms_norm_eps must be finite")
