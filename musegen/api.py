@@ -20,6 +20,7 @@ from musegen.config import apply_overrides
 from musegen.errors import CheckpointError, UsageError
 from musegen.models.registry import GENERATORS, family_named
 from musegen.music.piece import Piece
+from musegen.sampling.stream import OnBar
 from musegen.tokens.assemble import assemble
 from musegen.tokens.planning import Ask, plan_composition
 from musegen.tokens.tokenizer import Tokenizer, load_tokenizer, tokenizer_from_dict
@@ -82,6 +83,7 @@ def compose(
     device: str = "auto",
     batch_size: int = 8,
     on_progress: OnProgress | None = None,
+    on_bar: OnBar | None = None,
 ) -> Piece | list[Piece]:
     """Writes music: continues a seed, or begins with nothing.
 
@@ -101,6 +103,8 @@ def compose(
         device: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: how many pieces are written side by side; does not change what is written.
         on_progress: called as `on_progress(done, total, text)`.
+        on_bar: called as `on_bar(sample, bar, notes)` as soon as a bar is finished, while the next
+            is being written; `notes` is an array (track, bar, onset_q, duration_q, pitch, velocity).
 
     Returns:
         A `Piece` whose `info` tells bars, notes, tokens, seconds, seed and warnings; a list of
@@ -126,20 +130,26 @@ def compose(
     from musegen.guide import RowRequest
     from musegen.sampling.engines.torch import TorchEngine
     from musegen.sampling.sampler import sample
+    from musegen.sampling.stream import BarStream
 
     engine = TorchEngine(model.network)
     guides = [model.tokenizer.guide(planned.plan, engine.max_positions) for _ in range(num)]
 
+    stream = BarStream(guides, on_bar) if on_bar is not None else None
+
     def report(step: int) -> None:
-        done = sum(guide.bars_done for guide in guides)
-        on_progress(done, num * bars, f"{done} of {num * bars} bars")  # type: ignore[misc]
+        if stream is not None:
+            stream()
+        if on_progress is not None:
+            done = sum(guide.bars_done for guide in guides)
+            on_progress(done, num * bars, f"{done} of {num * bars} bars")
 
     samples = sample(
         model.network,
         [RowRequest(guide, engine) for guide in guides],
         draw,
         batch_size=batch_size,
-        on_step=report if on_progress is not None else None,
+        on_step=report,
     )
     seconds = time.perf_counter() - started_s
     pieces = []

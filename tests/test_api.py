@@ -186,6 +186,21 @@ def test_progress_is_told(model):
     assert told[-1][:2] == (2, 2)
 
 
+def test_bars_are_handed_over_as_they_are_finished(model):
+    told: list[tuple[int, int, int]] = []
+    pieces = musegen.compose(
+        bars=3,
+        num=2,
+        model=model,
+        random_seed=6,
+        on_bar=lambda sample, bar, notes: told.append((sample, bar, len(notes))),
+    )
+    for index, piece in enumerate(pieces):
+        own = [(bar, notes) for sample, bar, notes in told if sample == index]
+        assert [bar for bar, _ in own] == [0, 1, 2]
+        assert sum(notes for _, notes in own) == piece.info["notes"]
+
+
 def test_ctrl_c_keeps_the_finished_bars(model):
     def interrupt(done: float, total: float | None, text: str) -> None:
         if done >= 2:
