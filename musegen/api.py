@@ -104,7 +104,7 @@ def compose(
         batch_size: how many pieces are written side by side; does not change what is written.
         on_progress: called as `on_progress(done, total, text)`.
         on_bar: called as `on_bar(sample, bar, notes)` as soon as a bar is finished, while the next
-            is being written; `notes` is an array (track, bar, onset_q, duration_q, pitch, velocity).
+            is being written; `notes` is an array of musegen.tokens.plan.WRITTEN_DTYPE.
 
     Returns:
         A `Piece` whose `info` tells bars, notes, tokens, seconds, seed and warnings; a list of
