@@ -6,11 +6,16 @@ Letters: B batch, V ids.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from musegen.errors import GenerationError, UsageError
 
 __all__ = ["allow", "guide", "min_p", "softmax", "temperature", "top_k", "top_p"]
+
+MIN_TEMPERATURE = 1e-6
+"""Below it only 0 is taken: logits over less could leave the range of float64."""
 
 
 def allow(logits: np.ndarray, allowed: np.ndarray) -> np.ndarray:
@@ -28,8 +33,8 @@ def allow(logits: np.ndarray, allowed: np.ndarray) -> np.ndarray:
 
 def temperature(logits: np.ndarray, value: float) -> np.ndarray:
     """Divides by the temperature; 0 keeps the likeliest id only (the first of equals)."""
-    if value < 0:
-        raise UsageError(f"temperature {value}: it must be 0 or more")
+    if not (value == 0 or MIN_TEMPERATURE <= value < math.inf):  # also refuses NaN
+        raise UsageError(f"temperature {value}: it must be 0, or {MIN_TEMPERATURE:g} or more")
     if value == 0:
         best = np.argmax(logits, axis=-1)[..., None]
         return np.where(np.arange(logits.shape[-1]) == best, 0.0, -np.inf)
