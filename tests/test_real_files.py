@@ -91,7 +91,8 @@ def problems(seed: musegen.Score, piece: musegen.Piece) -> list[str]:
         ):
             said.append(f"track {before.name!r} of the seed changed")
     for what in ("tempos", "meters", "keys"):
-        if getattr(score, what)[: len(getattr(seed, what))] != getattr(seed, what):
+        held = tuple(item for item in getattr(seed, what) if item.tick <= seam)
+        if getattr(score, what)[: len(held)] != held:
             said.append(f"{what} of the seed changed")
     if score.ppq != seed.ppq:
         said.append(f"ppq {score.ppq}, was {seed.ppq}")

@@ -36,6 +36,32 @@ def slice_bars(score: Score, first: int, last: int) -> Score:
     return sliced if sliced.end_tick == end - start else sliced.replace(length_tick=end - start)
 
 
+def without_tail(score: Score, tick: int) -> Score:
+    """The score without what happens after a tick at which its notes have ended."""
+
+    def kept(items: Iterable[Any]) -> tuple[Any, ...]:
+        return tuple(item for item in items if item.tick <= tick)
+
+    def kept_track(track: Track) -> Track:
+        return replace(
+            track,
+            program_changes=kept(track.program_changes),
+            lyrics=kept(track.lyrics),
+            controls=track.controls[track.controls["tick"] <= tick],
+            bends=track.bends[track.bends["tick"] <= tick],
+            pressures=track.pressures[track.pressures["tick"] <= tick],
+        )
+
+    return score.replace(
+        tracks=tuple(kept_track(track) for track in score.tracks),
+        tempos=kept(score.tempos),
+        meters=kept(score.meters),
+        keys=kept(score.keys),
+        markers=kept(score.markers),
+        comments=kept(score.comments),
+    )
+
+
 def _within(items: Iterable[Any], start: int, end: int) -> tuple[Any, ...]:
     return tuple(
         item._replace(tick=item.tick - start) for item in items if start <= item.tick < end

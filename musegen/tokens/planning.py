@@ -13,9 +13,10 @@ import numpy as np
 from musegen.errors import UsageError
 from musegen.music.instruments import parse_instrument
 from musegen.music.names import parse_key, parse_meter
+from musegen.music.normal import content_end
 from musegen.music.ranges import instrument_range
 from musegen.music.score import Bar, Key, Meter, Score
-from musegen.music.transform import slice_bars
+from musegen.music.transform import slice_bars, without_tail
 from musegen.tokens.plan import BarPlan, CompositionPlan, TrackPlan
 
 __all__ = ["MAX_BARS", "MAX_MELODIC", "Ask", "plan_composition"]
@@ -79,7 +80,7 @@ def plan_composition(ask: Ask, seed: Score | None) -> Planned:
     meter = parse_meter(ask.time_signature) if ask.time_signature is not None else None
     seed_bars: tuple[Bar, ...] = ()
     if seed is not None:
-        seed, seed_bars = _cut_seed(seed, ask.seed_bars)
+        seed, seed_bars = _cut_seed(seed, ask.seed_bars, warnings)
     elif ask.seed_bars is not None:
         raise UsageError("seed bars without a seed: name a MIDI file to go on from")
     tracks, names = _tracks(ask, seed, seed_bars, warnings)
@@ -99,8 +100,10 @@ def plan_composition(ask: Ask, seed: Score | None) -> Planned:
     return Planned(plan, names, key, tuple(warnings))
 
 
-def _cut_seed(seed: Score, wanted: int | None) -> tuple[Score, tuple[Bar, ...]]:
-    """The seed's first bars; all of them by default."""
+def _cut_seed(
+    seed: Score, wanted: int | None, warnings: list[str]
+) -> tuple[Score, tuple[Bar, ...]]:
+    """The seed's first bars; all of them by default. What follows its last bar makes way."""
     if not seed.num_notes:
         raise UsageError("the seed has no notes: give a file with music in it, or none")
     bars = seed.bars()
@@ -111,6 +114,10 @@ def _cut_seed(seed: Score, wanted: int | None) -> tuple[Score, tuple[Bar, ...]]:
         seed = slice_bars(seed, 0, count)
         if not seed.num_notes:
             raise UsageError(f"the first {count} bars of the seed have no notes; use more of them")
+    elif content_end(seed) > bars[-1].end_tick:
+        # A meter or a tempo there would change bars that are to be written.
+        seed = without_tail(seed, bars[-1].end_tick)
+        warnings.append("events after the last bar of the seed's music were left out")
     return seed, tuple(bars[:count])
 
 
