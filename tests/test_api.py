@@ -12,7 +12,7 @@ from musegen.config import from_dict
 from musegen.errors import CheckpointError, DeviceError, UsageError
 from musegen.models.registry import GENERATORS
 from musegen.music.check import check_midi
-from musegen.music.score import Key, Meter, Score, Tempo, Track, note_array
+from musegen.music.score import Key, Meter, Score, Tempo, Text, Track, note_array
 from musegen.tokens.tokenizer import load_tokenizer
 from musegen.training.run import RunConfig
 
@@ -116,6 +116,19 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_batch(model):
     assert len(set(together)) == 3
 
 
+def test_what_follows_the_last_bar_of_a_seed_makes_way(model):
+    """A meter, a tempo or a marker there would change the new bars, or their number."""
+    plain = seed_score()
+    late = plain.replace(
+        meters=(*plain.meters, Meter(9000, 5, 4)),
+        tempos=(*plain.tempos, Tempo(9000, 300_000)),
+        markers=(Text(99_000, "off"),),
+    )
+    piece = musegen.compose(late, bars=3, model=model, random_seed=1)
+    assert any("after the last bar" in text for text in piece.info["warnings"])
+    assert piece.score == musegen.compose(plain, bars=3, model=model, random_seed=1).score
+
+
 def test_part_of_a_seed(model):
     piece = musegen.compose(seed_score(), seed_bars=2, bars=1, model=model, random_seed=3)
     seed_notes = seed_score().tracks[0].notes
@@ -147,6 +160,9 @@ def test_a_chosen_instrument_goes_on_alone(model):
         ({"time_signature": "4/5"}, "4/5"),
         ({"key": "H dur"}, "key"),
         ({"temperature": -1}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"temperature": float("inf")}, "temperature"),
+        ({"temperature": 1e-310}, "temperature"),
         ({"top_p": 0}, "top-p"),
         ({"min_p": 2}, "min-p"),
         ({"top_k": -1}, "top-k"),

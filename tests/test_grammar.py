@@ -174,6 +174,23 @@ def test_meters_outside_the_preset_are_refused():
         load_tokenizer("events").guide(plan, 256)
 
 
+def test_a_meter_of_a_known_length_is_written_as_its_equal():
+    plan = CompositionPlan(tracks=(TrackPlan(0),), bars=(BarPlan(1, 1), BarPlan(6, 32)))
+    guide = load_tokenizer("events").guide(plan, 256)
+    assert "1/1" in guide.warnings[0]
+    written, _ = compose_at_random(load_tokenizer("events"), plan, 4)
+    check_written(plan, written)
+
+
+@pytest.mark.parametrize("bars", [1, 64, 100])
+def test_the_key_is_heard_in_the_seed_however_many_bars_follow(bars):
+    guide = load_tokenizer("events").guide(seeded_plan(bars=bars), 512)
+    few = load_tokenizer("events").guide(seeded_plan(bars=1), 512)
+    heard = guide.start().channels[:, 6]
+    assert heard[0] > 0
+    assert set(heard.tolist()) == set(few.start().channels[:, 6].tolist())
+
+
 def test_an_early_result_holds_the_finished_bars():
     tokenizer = load_tokenizer("events")
     guide = tokenizer.guide(seeded_plan(), 256)

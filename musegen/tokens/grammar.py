@@ -154,7 +154,7 @@ class EventGuide:
             length = max(1, round(unit * bar.numerator / bar.denominator))
             new_bars.append(Bar(tick, tick + length, bar.numerator, bar.denominator))
             tick += length
-            if vocabulary.meter_index(bar.numerator, bar.denominator) is None:
+            if not vocabulary.holds_bar(bar.numerator, bar.denominator):
                 raise TokenError(
                     f"meter {bar.numerator}/{bar.denominator} is not in the preset "
                     f"{self.tokenizer.name!r}; its longest bar has {vocabulary.longest_bar_q} "
@@ -185,7 +185,8 @@ class EventGuide:
                 self._given[self._seed_bars :, place] = False
         self._bar_units = vocabulary.bar_units[self._meters]
         self._bar_start = np.concatenate(([0], np.cumsum(self._bar_units)))
-        recent = [cell for cell in self._notes[-64 * self._num_tracks :] if len(cell)]
+        seed_cells = self._notes[: self._seed_bars * self._num_tracks]
+        recent = [cell for cell in seed_cells[-64 * self._num_tracks :] if len(cell)]
         heard = np.concatenate(recent) if recent else np.zeros((0, 4), dtype=np.int64)
         self._piece = PieceControls(
             key=plan.key or estimate_key(heard, vocabulary),

@@ -201,6 +201,11 @@ class EventVocabulary:
         """The meter's class, or None if the preset has none."""
         return self._meter_index.get((numerator, denominator))
 
+    def holds_bar(self, numerator: int, denominator: int) -> bool:
+        """Whether a meter with an id has bars of just this length (4/4 for 1/1)."""
+        near = self.meters[self.nearest_meter(numerator, denominator)]
+        return near[0] * denominator == numerator * near[1]
+
     def nearest_meter(self, numerator: int, denominator: int) -> int:
         """The class of the meter itself, or of the one nearest in length and then in beat."""
         exact = self.meter_index(numerator, denominator)
