@@ -362,6 +362,15 @@ def test_resuming_from_nothing_or_another_model(tmp_path):
         run(blob(), steps=2, out=tmp_path, resume=True, ema=0.9)
 
 
+@pytest.mark.parametrize("other", [{"seed": 1}, {"learning_rate": 0.02}, {"accumulation": 2}])
+def test_resuming_with_other_settings_is_refused(tmp_path, other):
+    run(blob(), steps=2, out=tmp_path)
+    with pytest.raises(CheckpointError, match=next(iter(other))):
+        run(blob(), steps=4, out=tmp_path, resume=True, **other)
+    _, result = run(blob(), steps=4, out=tmp_path, resume=True, log_every=1, validate_every=2)
+    assert result.step == 4
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

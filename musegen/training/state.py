@@ -29,6 +29,12 @@ __all__ = ["STATE_FORMAT", "RunState", "load_run", "save_run"]
 STATE_FORMAT = 1
 """Version of the layout of `last/`."""
 
+_FREE = {
+    "steps", "minutes", "storage",
+    "log_every", "validate_every", "checkpoint_every", "checkpoint_minutes",
+}  # fmt: skip
+"""Settings of a trainer that may differ when a run is resumed: its length, and what it says."""
+
 
 @dataclass
 class RunState:
@@ -79,10 +85,12 @@ def load_run(
     model: nn.Module,
     optimizers: Mapping[str, list[torch.optim.Optimizer]],
     ema: Ema | None,
+    settings: Mapping[str, Any],
 ) -> RunState:
     """Fills model, optimisers and mean; returns where the run stood.
 
-    Raises CheckpointError: nothing there, damaged, of another version or of another model.
+    Raises CheckpointError: nothing there, damaged, of another version, of another model, or begun
+    with other `settings` than these, under which it would silently become another run.
     """
     if not folder.is_dir():
         folder = folder.with_name(f"{folder.name}.old")  # killed between the renames of a save
@@ -117,4 +125,12 @@ def load_run(
     if ema is not None:
         means = {n.removeprefix("mean."): t for n, t in tensors.items() if n.startswith("mean.")}
         ema.load(means, updates)
+    begun = about.get("settings")
+    now = json.loads(json.dumps(dict(settings)))
+    for name, value in begun.items() if isinstance(begun, dict) else ():
+        if name in now and name not in _FREE and now[name] != value:
+            raise CheckpointError(
+                f"{folder}: that run has {name} = {value}, this one {now[name]}; "
+                "resume with the settings that it began with"
+            )
     return state

@@ -349,7 +349,8 @@ class Trainer:
         if self.out is None:
             raise CheckpointError("there is no folder to resume from: give `out`")
         steps = self.state.steps
-        self.state = load_run(self.out / "last", self.model, self.optimizers, self.ema)
+        settings = to_dict(self.config)
+        self.state = load_run(self.out / "last", self.model, self.optimizers, self.ema, settings)
         # The same run unless the user asks for another length.
         self.state.steps = self.config.steps or self.state.steps or steps
 
