@@ -117,6 +117,14 @@ def test_a_foreign_meter_is_mapped_and_told():
     assert any("13/32" in message for message in loss.messages)
 
 
+def test_a_bar_that_is_cut_short_keeps_its_length(tokenizer):
+    whole = band(3)
+    cut = whole.replace(meters=(Meter(0, 4, 4), Meter(1920 + 480, 3, 4)))
+    back = tokenizer.decode(tokenizer.encode(cut).rows)
+    assert notes_of(back) == notes_of(tokenizer.decode(tokenizer.encode(whole).rows))
+    assert [tuple(meter)[1:] for meter in back.meters] == [(4, 4), (1, 4), (3, 4)]
+
+
 def test_a_score_without_notes_is_refused(tokenizer):
     with pytest.raises(TokenError, match="no notes"):
         tokenizer.encode(Score(tracks=(Track(),)))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from musegen.errors import TokenError
+from musegen.music.bars import meters_on_barlines
 from musegen.music.score import NOTE_DTYPE, Bar, Meter, Score, Tempo, Track
 from musegen.tokens.controls import (
     PieceControls,
@@ -59,6 +60,8 @@ class EventTokenizer(Tokenizer):
     # --- Scores to rows ------------------------------------------------------------------------
 
     def encode(self, score: Score) -> Encoding:
+        # A bar that a change of meter cuts short is read under a meter of its own length.
+        score = score.replace(meters=meters_on_barlines(score)[0])
         grid, loss = self.grid_of(score, score.bars())
         return Encoding(grid.rows(self.vocabulary), loss)
 
