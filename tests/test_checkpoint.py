@@ -106,6 +106,7 @@ def edit(folder, old, new):
         ("width = 16", "width = 1600000000", "shape|no such model"),
         ("layers = 1", "layers = 2", "missing"),
         ("layers = 1", "layers = 1000000000", "layers"),
+        ("context = 8", "context = 1000000000", "context"),
         ("field_sizes = [9, 7]", "field_sizes = [9, 99999999999999999999]", "no such model|shape"),
         ("[model]", "[model", "cannot be read as TOML"),
     ],

@@ -212,6 +212,10 @@ def test_a_preset_survives_json(tokenizer):
         {"kind": "events", "format": 99},
         {"kind": "events", "format": 1, "vocabulary": {"grip": 12}},
         {"kind": "events", "format": 1, "vocabulary": {"grid": 7}},
+        {"kind": "events", "format": 1, "vocabulary": {"grid": 12.0}},
+        {"kind": "events", "format": 1, "vocabulary": {"fine_q": 10**12}},
+        {"kind": "events", "format": 1, "vocabulary": {"tempos": 10**12}},
+        {"kind": "events", "format": 1, "vocabulary": {"fastest_bpm": float("inf")}},
         {"kind": "events", "format": 1, "vocabulary": []},
     ],
 )

@@ -12,6 +12,9 @@ __all__ = ["TransformerConfig"]
 MOST_PARTS = 512
 """Layers, fields or side channels of a model, at most."""
 
+MOST_CONTEXT = 2**17
+"""Rows of the longest context: no tensor of a file bears it out, and the cache is of that size."""
+
 
 @dataclass(frozen=True)
 class TransformerConfig:
@@ -76,6 +79,8 @@ class TransformerConfig:
         for name in ("width", "layers", "heads", "kv_heads", "context"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}: must be 1 or more")
+        if self.context > MOST_CONTEXT:
+            raise ConfigError(f"context = {self.context}: must be {MOST_CONTEXT} or less")
         for name, count in (
             ("layers", self.layers),
             ("field_sizes", len(self.field_sizes)),

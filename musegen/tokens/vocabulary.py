@@ -53,6 +53,17 @@ DRUM_PROGRAM = 128
 
 _METERS_PER_DENOMINATOR = {2: 12, 4: 24, 8: 32, 16: 32}
 
+_MOST = {
+    "grid": 96,
+    "longest_bar_q": 64,
+    "velocities": 127,
+    "tempos": 1024,
+    "instances": 128,
+    "fine_q": 64,
+    "longest_q": 1024,
+}
+"""The largest value of each setting that is a whole number."""
+
 
 @dataclass(frozen=True)
 class EventVocabulary:
@@ -97,12 +108,14 @@ class EventVocabulary:
     """Style words, at most 31."""
 
     def __post_init__(self) -> None:
-        if self.grid < 4 or self.grid % 4 or self.grid > 96:
+        for name, most in _MOST.items():  # a file that lies must not make tables without end
+            value = getattr(self, name)
+            if not isinstance(value, int) or not 1 <= value <= most:
+                raise TokenError(f"{name} {value!r}: a whole number from 1 to {most} is needed")
+        if self.grid % 4:
             raise TokenError(f"grid {self.grid}: it must be a multiple of 4 from 4 to 96")
-        if not 1 <= self.velocities <= 127:
-            raise TokenError(f"velocities {self.velocities}: 1 to 127 classes are possible")
-        if not 0 < self.slowest_bpm < self.fastest_bpm:
-            raise TokenError("slowest_bpm must be positive and below fastest_bpm")
+        if not 0 < self.slowest_bpm < self.fastest_bpm < 10_000:
+            raise TokenError("slowest_bpm must be positive and below fastest_bpm, that below 10000")
         if len(self.styles) > 31:
             raise TokenError(f"{len(self.styles)} styles: at most 31 have ids")
 
