@@ -13,6 +13,7 @@ app = typer.Typer(
     help="Look at, check and convert MIDI files.",
     no_args_is_help=True,
     rich_markup_mode=None,
+    add_completion=False,
     pretty_exceptions_enable=False,
 )
 

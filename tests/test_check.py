@@ -78,6 +78,11 @@ def meter_off_the_barline(file):
     file.tracks[0][-1].time -= 700
 
 
+def meter_without_beats(file):
+    track = file.tracks[0]
+    track[first(track, "time_signature")] = MetaMessage("time_signature", numerator=0)
+
+
 def two_channels(file):
     for index in (-3, -2):
         file.tracks[1][index].channel = 5
@@ -169,6 +174,7 @@ def latin_text(file):
         (early_end, "end"),
         (end_off_the_barline, "end"),
         (meter_off_the_barline, "meter"),
+        (meter_without_beats, "meter"),
         (two_channels, "channel"),
         (shared_channel, "channel"),
         (no_name, "name"),
@@ -192,7 +198,13 @@ def test_each_defect_is_found(spoil, code):
     assert code in codes(file)
 
 
-@pytest.mark.parametrize("data", [b"", b"MThd", b"no", b"MThd\0\0\0\6\0\1\0\1\1\xe0MTrk\0\0\0\5\0"])
+NO_SUCH_KEY = b"MThd\0\0\0\6\0\1\0\1\1\xe0MTrk\0\0\0\x0a\0\xff\x59\2\x55\x09\0\xff\x2f\0"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"MThd", b"no", b"MThd\0\0\0\6\0\1\0\1\1\xe0MTrk\0\0\0\5\0", NO_SUCH_KEY],
+)
 def test_what_cannot_be_read_is_a_defect(data):
     (defect,) = check_midi(data)[:1]
     assert defect.code == "unreadable" and "\n" not in defect.message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -132,6 +133,15 @@ def test_bad_notation(tmp_path):
         export.read_musicxml(tmp_path / "none.musicxml")
     with pytest.raises(OutputError):
         export.write_musicxml(piece(), tmp_path / "none" / "x.musicxml")
+
+
+def test_notation_that_unpacks_to_too_much(tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "MAX_MUSICXML_BYTES", 100_000)
+    path = tmp_path / "bomb.mxl"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("score.xml", b" " * 200_000)
+    with pytest.raises(MidiError, match="larger than"):
+        export.read_musicxml(path)
 
 
 def test_other_things_are_refused():

@@ -84,9 +84,13 @@ def check_path(path: str | os.PathLike) -> list[Defect]:
 
 def _read(data: bytes) -> _File:
     import mido
+    from mido.midifiles.meta import KeySignatureError
 
     # Latin-1 keeps every byte of a text, so that the check of UTF-8 can look at them.
-    midi = mido.MidiFile(file=io.BytesIO(data), charset="latin-1", clip=False)
+    try:
+        midi = mido.MidiFile(file=io.BytesIO(data), charset="latin-1", clip=False)
+    except KeySignatureError as error:  # a bare Exception of mido's
+        raise ValueError(error) from error
     tracks = []
     for track in midi.tracks:
         tick, events = 0, []
@@ -138,7 +142,7 @@ def _barlines(file: _File) -> tuple[list[tuple[int, float]], list[int]]:
     """Meters as (tick, bar length in ticks), and the ticks of those that are off a barline."""
     meters: dict[int, float] = {0: 4.0 * file.ppq}
     for tick, message in file.tracks[0] if file.tracks else ():
-        if message.type == "time_signature":
+        if message.type == "time_signature" and message.numerator:
             meters[tick] = 4 * file.ppq * message.numerator / message.denominator
     grid, astray = sorted(meters.items()), []
     for (start, length), (tick, _) in itertools.pairwise(grid):
@@ -154,6 +158,9 @@ def _on_barline(ticks: int, length: float) -> bool:
 def _meters(file: _File) -> Iterator[Defect]:
     for tick in _barlines(file)[1]:
         yield Defect("meter", "the meter changes inside a bar", 0, tick)
+    for tick, message in file.tracks[0] if file.tracks else ():
+        if message.type == "time_signature" and not message.numerator:
+            yield Defect("meter", f"the meter 0/{message.denominator} has no beats", 0, tick)
 
 
 def _ends(file: _File) -> Iterator[Defect]:

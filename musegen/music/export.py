@@ -11,6 +11,7 @@ import io
 import os
 import tempfile
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -224,8 +225,14 @@ def read_musicxml(path: str | os.PathLike) -> Score:
 
     path = Path(path)
     try:
-        if path.stat().st_size > MAX_MUSICXML_BYTES:
+        size = path.stat().st_size
+        if zipfile.is_zipfile(path):  # .mxl: what it unpacks to
+            with zipfile.ZipFile(path) as archive:
+                size = max(size, sum(member.file_size for member in archive.infolist()))
+        if size > MAX_MUSICXML_BYTES:
             raise MidiError(f"{path}: larger than {MAX_MUSICXML_BYTES >> 20} MB")
+    except zipfile.BadZipFile as error:
+        raise MidiError(f"{path}: cannot be read as notation: {error}") from None
     except OSError as error:
         raise MidiError(f"{path}: cannot be read: {error.strerror or error}") from None
     with _quiet_music21():

@@ -87,7 +87,7 @@ def _places(tracks: tuple[Track, ...], ports: bool) -> list[Place | None]:
     advice = (
         "drop or merge tracks"
         if ports
-        else "drop or merge tracks, or allow further MIDI ports (ports=True)"
+        else "drop or merge tracks, or allow further MIDI ports (--ports; ports=True)"
     )
     if melodic > limit * len(MELODIC_CHANNELS):
         raise MidiError(

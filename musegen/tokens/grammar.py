@@ -158,7 +158,7 @@ class EventGuide:
                 raise TokenError(
                     f"meter {bar.numerator}/{bar.denominator} is not in the preset "
                     f"{self.tokenizer.name!r}; its longest bar has {vocabulary.longest_bar_q} "
-                    "quarter notes over 2, 4, 8 or 16"
+                    "quarter notes over 2, 4, 8 or 16: ask for such a time signature"
                 )
         whole = seed.replace(tracks=tuple(parts))
         order = self.tokenizer.track_order(whole, keep_silent=True)

@@ -126,7 +126,7 @@ class RemiGuide:
             if (bar.numerator, bar.denominator) not in v.meter_index:
                 raise TokenError(
                     f"meter {bar.numerator}/{bar.denominator} is not in the preset "
-                    f"{tokenizer.name!r}"
+                    f"{tokenizer.name!r}: ask for another time signature"
                 )
         self.warnings: list[str] = []
         self.rows_drawn = 0
