@@ -71,4 +71,4 @@ def show(
     card = model.folder / "README.md"
     if card.is_file():
         print()
-        print(card.read_text(encoding="utf-8", errors="replace").rstrip())
+        print(assets.read_start(card).rstrip())

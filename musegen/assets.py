@@ -25,6 +25,9 @@ _BESIDE = _PACKAGE if (_PACKAGE / "cli").is_dir() else _PACKAGE.parent
 
 DEFAULT_MODEL = "default"
 
+TEXT_LIMIT = 2**20
+"""Bytes of a settings file or a model card that are looked at."""
+
 
 def user_folder() -> Path:
     """The user's own folder for weights and caches; `MUSEGEN_HOME` moves it. May not exist."""
@@ -128,6 +131,12 @@ def describe_weights(name_or_folder: str | os.PathLike[str]) -> Weights:
     )
 
 
+def read_start(path: Path) -> str:
+    """A text of a model's folder; of one that is absurdly long, the start."""
+    with path.open("rb") as file:
+        return file.read(TEXT_LIMIT).decode("utf-8", "replace")
+
+
 def _files(folder: Path, suffix: str) -> dict[str, Path]:
     paths = sorted(folder.glob("*" + suffix)) if folder.is_dir() else []
     return {path.stem: path for path in paths}
@@ -153,12 +162,12 @@ def _is_path(text: str) -> bool:
 
 
 def _settings(folder: Path) -> tuple[dict, str]:
-    try:
-        with (folder / "config.toml").open("rb") as file:
-            return tomllib.load(file), ""
-    except FileNotFoundError:
+    path = folder / "config.toml"
+    if not path.is_file():
         return {}, "config.toml is missing"
-    except (OSError, ValueError) as error:
+    try:
+        return tomllib.loads(read_start(path)), ""
+    except (OSError, ValueError, RecursionError) as error:
         return {}, f"config.toml cannot be read: {error}"
 
 
@@ -182,8 +191,8 @@ def _text(settings: dict, section: str, key: str) -> str:
 def _front_matter(path: Path) -> dict[str, str]:
     """The `key: value` lines between the two `---` at the top of a model card."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()[:200]
-    except (OSError, ValueError):
+        lines = read_start(path).splitlines()[:200] if path.is_file() else []
+    except OSError:
         return {}
     found: dict[str, str] = {}
     if not lines or lines[0].strip() != "---":

@@ -73,6 +73,8 @@ def test_a_folder_works_as_a_name(tmp_path, home):
     [
         ('[musegen]\nfamily = "tra', 10, "config.toml cannot be read"),
         ("musegen = 3\n", 10, ""),
+        ("a = " + "[" * 100_000, 10, "config.toml cannot be read"),
+        (f"{CONFIG}# {'x' * assets.TEXT_LIMIT}", 10, ""),
         (CONFIG, 0, "model.safetensors is missing"),
     ],
 )
