@@ -15,7 +15,7 @@ from musegen.music.instruments import parse_instrument
 from musegen.music.names import parse_key, parse_meter
 from musegen.music.normal import content_end
 from musegen.music.ranges import instrument_range
-from musegen.music.score import Bar, Key, Meter, Score
+from musegen.music.score import Bar, Key, Meter, Score, Track
 from musegen.music.transform import slice_bars, without_tail
 from musegen.tokens.plan import BarPlan, CompositionPlan, TrackPlan
 
@@ -138,7 +138,7 @@ def _tracks(
         if seed is None:
             return (_track(0, False),), ("Piano",)
         chosen = tuple(
-            _track(seed.tracks[index].program, seed.tracks[index].is_drum, seed, index)
+            _track(_sounds_as(seed.tracks[index]), seed.tracks[index].is_drum, seed, index)
             for index in sounding
         )
         resting = sum(len(track) > 0 for track in seed.tracks) - len(sounding)
@@ -157,7 +157,7 @@ def _tracks(
                 for index in free
                 if seed is not None
                 and seed.tracks[index].is_drum == instrument.is_drum
-                and (instrument.is_drum or seed.tracks[index].program == instrument.program)
+                and (instrument.is_drum or _sounds_as(seed.tracks[index]) == instrument.program)
             ),
             None,
         )
@@ -187,6 +187,11 @@ def _sounding(seed: Score, bars: tuple[Bar, ...]) -> list[int]:
         if len(track) and track.notes["start_tick"][-1] >= since
     ]
     return near or [index for index, track in enumerate(seed.tracks) if len(track)]
+
+
+def _sounds_as(track: Track) -> int:
+    """The program in force at the end of a track: new notes will sound in it."""
+    return track.program_changes[-1].program if track.program_changes else track.program
 
 
 def _track(
