@@ -116,9 +116,12 @@ class _Writer:
         self.as_json = as_json
         self.quiet = quiet
         self.files: list[dict[str, Any]] = []
+        self.mended: tuple[str, ...] = ()
+        """What reading the seed repaired or dropped."""
 
     def write(self, piece: Any) -> None:
         """Writes the next piece."""
+        self.mended = piece.notes
         if self.outputs is None:
             import sys
 
@@ -138,6 +141,8 @@ class _Writer:
         """Says what was written."""
         if self.as_json:
             console.out_json({"files": self.files})
+        for line in self.mended:
+            console.note(f"the seed: {line}", quiet=self.quiet)
         for warning in dict.fromkeys(text for file in self.files for text in file["warnings"]):
             console.warn(warning)
         for file in self.files:

@@ -15,6 +15,8 @@ from musegen.errors import MidiError, OutputError, UsageError
 
 
 class FakePiece:
+    notes = ("a hanging note was closed",)
+
     def __init__(self, number: int = 1):
         self.info = {
             "bars": 4,
@@ -241,6 +243,7 @@ def test_compose_passes_everything_on(api, tmp_path, capsys):
     assert told.out == f"{out}\n"
     assert "random seed 7" in told.err
     assert "warning: program 99 was mapped to 0" in told.err
+    assert told.err.count("the seed: a hanging note was closed") == 1
     assert out.read_bytes() == b"MThd"
 
 
