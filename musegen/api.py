@@ -266,6 +266,11 @@ def train(
             ahead,
             held_out,
             out=out,
+            settings={
+                "batch_size": config.data.batch_size,
+                "length": length,
+                "augment": config.data.augment,
+            },
             device=device,
             save_best=save_best,
             on_progress=on_progress and (lambda p: on_progress(p.step, p.steps, p.text())),

@@ -371,6 +371,18 @@ def test_resuming_with_other_settings_is_refused(tmp_path, other):
     assert result.step == 4
 
 
+def test_resuming_with_other_batches_is_refused(tmp_path):
+    def trainer(steps, batch_size):
+        config = TrainerConfig(steps=steps, precision="fp32")
+        settings = {"batch_size": batch_size}
+        return Trainer(blob(), config, Points(), out=tmp_path, settings=settings, device="cpu")
+
+    trainer(2, 8).fit()
+    with pytest.raises(CheckpointError, match="batch_size = 8, this one 4"):
+        trainer(3, 4).fit(resume=True)
+    assert trainer(3, 8).fit(resume=True).step == 3
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

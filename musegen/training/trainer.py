@@ -63,6 +63,8 @@ class Trainer:
     """Trains one model from one source; see `fit`.
 
     `out` is the folder of the log and of `last/`, the state to resume from; None keeps neither.
+    `settings` are those of the source: with `config` they say which run it is, and another one is
+    not resumed.
     `save_best(trainer, validation)` is called with the best weights in `model` whenever the
     monitor improves (and at the end when there is no validation): the caller knows what a model
     folder should say. `on_progress` is called with a `Progress` at each line of the log.
@@ -76,6 +78,7 @@ class Trainer:
         validation: Validation | None = None,
         *,
         out: str | Path | None = None,
+        settings: Mapping[str, Any] | None = None,
         device: str = "auto",
         save_best: Callable[[Trainer, Mapping[str, float]], None] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
@@ -90,6 +93,7 @@ class Trainer:
         self.model = model.to(self.device)
         self.source, self.validation = source, validation
         self.out = Path(out) if out is not None else None
+        self.settings = {**to_dict(config), **(settings or {})}
         self.save_best, self.on_progress = save_best, on_progress
         self.players = model.players()
         self.optimizers = {
@@ -340,17 +344,16 @@ class Trainer:
         """Writes `out/last`, all that resuming needs. Raises OutputError, NonFiniteLoss."""
         self._check_finite()
         if self.out is not None:
-            settings = to_dict(self.config)
             last = self.out / "last"
-            save_run(last, self.state, self.model, self.optimizers, self.ema, settings)
+            save_run(last, self.state, self.model, self.optimizers, self.ema, self.settings)
 
     def load_state(self) -> None:
         """Reads `out/last`. Raises CheckpointError: missing, damaged, or of another model."""
         if self.out is None:
             raise CheckpointError("there is no folder to resume from: give `out`")
         steps = self.state.steps
-        settings = to_dict(self.config)
-        self.state = load_run(self.out / "last", self.model, self.optimizers, self.ema, settings)
+        last = self.out / "last"
+        self.state = load_run(last, self.model, self.optimizers, self.ema, self.settings)
         # The same run unless the user asks for another length.
         self.state.steps = self.config.steps or self.state.steps or steps
 
