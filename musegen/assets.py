@@ -95,6 +95,8 @@ def weights_path(name_or_folder: str | os.PathLike[str]) -> Path:
     CheckpointError where there is neither.
     """
     text = os.fspath(name_or_folder)
+    if not text:
+        raise CheckpointError("the model's name is empty: give a name or a folder")
     installed = weights()
     if text in installed:
         return installed[text]

@@ -84,6 +84,8 @@ def test_damaged_models_are_described(home, config, size, problem):
 
 
 def test_paths_that_are_not_there(tmp_path, home):
+    with pytest.raises(CheckpointError, match="name is empty"):
+        assets.weights_path("")
     with pytest.raises(CheckpointError, match="no such folder"):
         assets.weights_path(tmp_path / "missing")
     file = tmp_path / "file"

@@ -95,6 +95,11 @@ def test_unknown_names_suggest_the_nearest() -> None:
         find_corpora("musik21")
 
 
+def test_an_empty_name_is_not_the_current_folder() -> None:
+    with pytest.raises(DataError, match="is empty"):
+        find_corpora("")
+
+
 @pytest.mark.parametrize(
     ("card", "name", "group"),
     [

@@ -220,8 +220,8 @@ def test_a_preset_survives_json(tokenizer):
     ],
 )
 def test_a_broken_preset_is_refused(broken):
-    with pytest.raises(TokenError):
-        tokenizer_from_dict(broken)
+    with pytest.raises(TokenError, match=r"^here\.json: "):
+        tokenizer_from_dict(broken, "here.json")
 
 
 @pytest.mark.parametrize(("tonic", "minor"), [(0, False), (2, False), (9, True), (5, True)])

@@ -88,6 +88,8 @@ def find_corpora(name: str, source: Path | None = None) -> Collection:
     Raises:
         DataError: no such card or folder, the files are not there, or there is no music in them.
     """
+    if not name:  # which a path would take for the current folder
+        raise DataError("the name of the data is empty; give a card's name or a folder")
     folder = Path(name).expanduser()
     if name in card_names():
         card = load_card(name)

@@ -195,14 +195,17 @@ class Tokenizer(ABC):
 def tokenizer_from_dict(data: Mapping[str, Any], where: str = "tokenizer") -> Tokenizer:
     """The inverse of `Tokenizer.to_dict`; `where` is named in errors."""
     kind = data.get("kind")
-    if kind == "events":
-        from musegen.tokens.events import EventTokenizer
+    try:
+        if kind == "events":
+            from musegen.tokens.events import EventTokenizer
 
-        return EventTokenizer.from_dict(data)
-    if kind == "remi":
-        from musegen.tokens.midi_tokenizer import MidiTokenizer
+            return EventTokenizer.from_dict(data)
+        if kind == "remi":
+            from musegen.tokens.midi_tokenizer import MidiTokenizer
 
-        return MidiTokenizer.from_dict(data)
+            return MidiTokenizer.from_dict(data)
+    except TokenError as error:
+        raise TokenError(f"{where}: {error}") from error
     raise TokenError(f"{where}: unknown kind of tokenizer {kind!r}; known are events and remi")
 
 
@@ -221,7 +224,7 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
         path = assets.preset_path(str(source))
     try:
         data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TokenError(f"{path}: cannot be read as a tokenizer: {error}") from error
     if not isinstance(data, dict):
         raise TokenError(f"{path}: a tokenizer is a JSON object")
