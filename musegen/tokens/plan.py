@@ -1,7 +1,8 @@
 """What is asked of a composition, before any ids: bars, tracks, and what is already there.
 
-planning.py makes a `CompositionPlan`; a tokenizer turns it into a `Guide`; the guide's result is an array of `WRITTEN_DTYPE`, which `musegen.tokens.assemble` puts into a score. Both sides
-speak of bars and quarter notes only, so that they serve every preset.
+planning.py makes a `CompositionPlan`; a tokenizer turns it into a `Guide`; the guide's result is an
+array of `WRITTEN_DTYPE`, which `musegen.tokens.assemble` puts into a score. Both sides speak of
+bars and quarter notes only, so that they serve every preset.
 """
 
 from __future__ import annotations
