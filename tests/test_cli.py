@@ -334,3 +334,10 @@ def test_sizes_read_well():
         "14.2 MB",
         "3.0 GB",
     ]
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_a_closed_stream_is_no_error(closed):
+    command = f"{sys.executable} -m musegen data list {closed}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
