@@ -461,3 +461,16 @@ def test_every_program_has_a_range() -> None:
     assert instrument_range(40) == (55, 103)  # a violin's open G
     assert instrument_range(0) == (21, 108)
     assert instrument_range(128) == instrument_range(-1) == (0, 127)
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    folder = tmp_path / os.fsdecode(b"alt\xfc")
+    try:
+        folder_of(folder, {os.fsdecode(b"F\xfcr Elise.mid"): tune(1), "b.mid": tune(2)})
+    except OSError:
+        pytest.skip("the file system takes UTF-8 only")
+    (folder / os.fsdecode(b"\xff.mid")).write_bytes(b"junk")
+    report = build(folder, tmp_path / "shards", workers=1)
+    assert (report.pieces, len(report.skipped)) == (2, 1)
+    names = {piece.name for piece in ShardSet.open(tmp_path / "shards").pieces}
+    assert names == {r"F\udcfcr Elise", "b"}

@@ -342,7 +342,8 @@ def _write(plan: _Plan, everything: list[_Encoded], building: Path, out: Path) -
         messages=messages,
     )
     text = json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n"
-    (building / REPORT_FILE).write_text(text, "utf-8")
+    # A reason may hold a file name that is not UTF-8: it becomes an escape of JSON.
+    (building / REPORT_FILE).write_text(text, "utf-8", "backslashreplace")
     return report
 
 

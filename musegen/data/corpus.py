@@ -94,7 +94,7 @@ def find_corpora(name: str, source: Path | None = None) -> Collection:
     if name in card_names():
         card = load_card(name)
     elif folder.is_dir():
-        return Collection(folder.resolve().name, (_folder_corpus(folder),))
+        return Collection(_as_text(folder.resolve().name), (_folder_corpus(folder),))
     elif folder.exists():
         raise DataError(f"{name} is a file; give a folder of MIDI files, or a card's name")
     elif os.sep in name or name.startswith("."):
@@ -179,15 +179,20 @@ def _folder_corpus(folder: Path) -> Corpus:
     for path in walk(folder):
         if path.suffix.lower() not in suffixes:
             continue
-        name = path.relative_to(folder).with_suffix("").as_posix()
+        name = _as_text(path.relative_to(folder).with_suffix("").as_posix())
         kind = "midi" if path.suffix.lower() in MIDI_SUFFIXES else "musicxml"
-        items.append(Item(path, name, folder.resolve().name, kind, name, ""))
+        items.append(Item(path, name, _as_text(folder.resolve().name), kind, name, ""))
     if not items:
         raise DataError(
             f"{folder} holds no music (looked for {', '.join('*' + s for s in suffixes)} in it and "
             "below it)"
         )
-    return Corpus(folder.resolve().name, tuple(items))
+    return Corpus(_as_text(folder.resolve().name), tuple(items))
+
+
+def _as_text(name: str) -> str:
+    """A name as text that any file can hold, also where it is not UTF-8 on the disk."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _card_corpus(card: Card, source: Path | None, weight: float, in_mix: bool = False) -> Corpus:
@@ -207,7 +212,7 @@ def _card_corpus(card: Card, source: Path | None, weight: float, in_mix: bool = 
     drum_map = tuple(sorted((int(old), new) for old, new in card.drum_map.items()))
     items: list[Item] = []
     for path in paths:
-        name = path.relative_to(root).with_suffix("").as_posix()
+        name = _as_text(path.relative_to(root).with_suffix("").as_posix())
         if card.format == "jsb-json":
             items += _jsb_items(path, card, style)
             continue
