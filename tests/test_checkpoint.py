@@ -46,6 +46,11 @@ def test_there_and_back(model, tmp_path):
     assert names == {"config.toml", "model.safetensors", "tokenizer.json", "README.md"}
 
 
+def test_a_card_that_names_a_path_of_no_utf8(model, tmp_path):
+    save_model(tmp_path, "transformer", model, TOKENIZER, "in \udcff", SUMMARY)
+    assert load_model(tmp_path, GENERATORS)[1].card == r"in \udcff"
+
+
 def test_bf16_is_half_the_bytes_and_loads_as_float32(model, folder, tmp_path):
     save_model(tmp_path / "w", "transformer", model, TOKENIZER, "", SUMMARY, storage="fp32")
     sizes = [(each / "model.safetensors").stat().st_size for each in (folder, tmp_path / "w")]

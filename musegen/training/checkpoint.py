@@ -98,7 +98,7 @@ def save_model(
     files = {
         "config.toml": to_toml(tables).encode(),
         "tokenizer.json": json.dumps(tokenizer, ensure_ascii=False, indent=1).encode(),
-        "README.md": card.encode(),
+        "README.md": card.encode("utf-8", "backslashreplace"),  # paths may be no UTF-8
         "model.safetensors": weight_bytes(model, storage),
     }
     try:
