@@ -125,6 +125,7 @@ def compose(
     planned = plan_composition(ask, source.score if source is not None else None)
     if not isinstance(model, Model):
         model = Model.from_pretrained(model, device)
+    planned = planned.fitted(model.tokenizer)
     started_s = time.perf_counter()
 
     from musegen.guide import RowRequest

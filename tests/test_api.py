@@ -129,6 +129,43 @@ def test_what_follows_the_last_bar_of_a_seed_makes_way(model):
     assert piece.score == musegen.compose(plain, bars=3, model=model, random_seed=1).score
 
 
+def test_the_same_seed_gives_the_same_bytes_on_two_threads(model):
+    import torch
+
+    def composed() -> bytes:
+        return musegen.compose(seed_score(), bars=2, model=model, random_seed=8).to_bytes()
+
+    before = torch.get_num_threads()
+    one = composed()
+    try:
+        torch.set_num_threads(2)
+        assert composed() == one
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("meter", [(13, 4), (3, 32)])
+def test_a_meter_that_the_preset_lacks_is_mapped_and_told(model, meter):
+    seed = Score(
+        tracks=(Track(note_array([(0, 200, 60, 80), (240, 200, 62, 80)])),),
+        meters=(Meter(0, *meter),),
+    )
+    piece = musegen.compose(seed, bars=2, model=model, random_seed=1)
+    if piece.score.meters[-1][1:] != meter:
+        assert any(f"{meter[0]}/{meter[1]}" in warning for warning in piece.info["warnings"])
+    else:
+        assert model.tokenizer.meter_for(*meter) == meter
+    assert len(piece.score.bars()) == len(seed.bars()) + 2
+    assert check_midi(piece.to_bytes()) == []
+
+
+def test_a_key_asked_for_is_written_at_the_seam(model):
+    piece = musegen.compose(seed_score(), bars=1, key="G minor", model=model, random_seed=1)
+    assert [tuple(key) for key in piece.score.keys] == [(0, 2, False), (4 * 1440, -2, True)]
+    same = musegen.compose(seed_score(), bars=1, key="D major", model=model, random_seed=1)
+    assert same.score.keys == seed_score().keys
+
+
 def test_part_of_a_seed(model):
     piece = musegen.compose(seed_score(), seed_bars=2, bars=1, model=model, random_seed=3)
     seed_notes = seed_score().tracks[0].notes

@@ -99,3 +99,13 @@ def test_from_nothing():
                      key=Key(0, -2, True), title="New")  # fmt: skip
     assert (score.tempos, score.meters) == ((Tempo(0, 400_000),), (Meter(0, 6, 8),))
     assert (score.keys, score.title, score.markers) == ((Key(0, -2, True),), "New", ())
+
+
+def test_a_seed_that_faded_out_is_heard_again():
+    levels = [(0, 7, 100), (0, 11, 127), (300, 7, 60), (500, 7, 0)]
+    track = melody(controls=np.array(levels, dtype=CONTROL_DTYPE))
+    score = assemble(seeded(track), written((0, 0, 0.0, 1.0, 60, 70)))
+    assert score.tracks[0].controls.tolist() == [*levels, (SEAM, 7, 60)]
+    quiet = melody(controls=np.array([(0, 7, 15)], dtype=CONTROL_DTYPE))
+    score = assemble(seeded(quiet), written((0, 0, 0.0, 1.0, 60, 70)))
+    assert score.tracks[0].controls.tolist() == [(0, 7, 15)]

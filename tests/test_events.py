@@ -191,12 +191,14 @@ def test_the_same_generator_gives_the_same_window(tokenizer):
     assert np.array_equal(one.channels, two.channels)
 
 
-def test_validation_windows_hold_each_note_once(tokenizer):
+@pytest.mark.parametrize("length", [8, 32, 128])
+def test_validation_windows_predict_each_note_once(tokenizer, length):
     rows = tokenizer.encode(band(bars=30)).rows
-    windows = tokenizer.windows(rows, 128, PieceInfo())
+    windows = tokenizer.windows(rows, length, PieceInfo())
     assert len(windows) > 1
-    assert sum(tokenizer.num_notes(window.rows) for window in windows) == tokenizer.num_notes(rows)
-    assert all(len(window.rows) <= 128 for window in windows)
+    targets = [window.rows[1:] for window in windows]
+    assert sum(map(tokenizer.num_notes, targets)) == tokenizer.num_notes(rows)
+    assert all(len(window.rows) <= length for window in windows)
 
 
 def test_a_preset_survives_json(tokenizer):

@@ -5,10 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
-from musegen import assets
-
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
@@ -18,9 +14,6 @@ def test_there_is_some():
     assert BLOCKS
 
 
-@pytest.mark.skipif(
-    assets.DEFAULT_MODEL not in assets.weights(), reason="no default model in this checkout"
-)
 def test_python_in_the_readme_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names: dict = {}

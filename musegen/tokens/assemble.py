@@ -26,6 +26,10 @@ SEAM_MARKER = "Generated"
 """The marker at the first written bar of a continuation."""
 
 _SUSTAIN = 64
+_LEVELS = (7, 11)
+"""Volume and expression."""
+_FADED, _AUDIBLE = 20, 40
+"""A seed that ends below the one is faded out; the last value above the other comes back."""
 
 
 def seam_tick(plan: CompositionPlan) -> int:
@@ -50,7 +54,7 @@ def assemble(
         plan: what was asked.
         written: what a guide has written.
         names: names of the plan's new tracks, one a track (those of seed tracks are kept).
-        key: a key signature to set at the start of a piece without seed.
+        key: a key signature for the new bars, where it is not in force already.
         title: title of a piece without seed.
     """
     seed = plan.seed if plan.seed is not None and plan.seed_bars else None
@@ -81,7 +85,9 @@ def assemble(
     markers = base.markers
     if seed is not None:
         markers = (*markers, Text(seam, SEAM_MARKER))
-    keys = base.keys if seed is not None else ((key,) if key is not None else ())
+    keys = base.keys
+    if key is not None and (not keys or keys[-1][1:] != key[1:]):
+        keys = (*keys, key._replace(tick=seam))
     return base.replace(
         tracks=tuple(tracks),
         tempos=tuple(tempos),
@@ -111,9 +117,15 @@ def _notes(written: np.ndarray, starts: np.ndarray, ppq: int, end: int) -> np.nd
 
 
 def _released(track: Track, seam: int) -> Track:
-    """The track with the pedal up and the bend centred at the seam."""
+    """The track with the pedal up, the bend centred and no fade-out left over at the seam."""
     pedal = track.controls[track.controls["number"] == _SUSTAIN]
     controls, bends = track.controls, track.bends
+    for number in _LEVELS:
+        level = track.controls[track.controls["number"] == number]
+        heard = level["value"][level["value"] >= _AUDIBLE]
+        if len(heard) and level["value"][-1] < _FADED and level["tick"][-1] <= seam:
+            back = np.array([(seam, number, heard[-1])], dtype=CONTROL_DTYPE)
+            controls = np.concatenate((controls, back))
     if len(pedal) and pedal["value"][-1] >= 64 and pedal["tick"][-1] <= seam:
         up = np.array([(seam, _SUSTAIN, 0)], dtype=CONTROL_DTYPE)
         controls = np.concatenate((controls, up))

@@ -293,8 +293,9 @@ class EventTokenizer(Tokenizer):
                 at_start=first == 0,
                 at_end=last == grid.num_bars,
             )
-            # A bar longer than the window is scored in pieces, each beginning with what fits.
-            for begin in range(0, len(document), length):
+            # A bar longer than the window is scored in pieces; each begins with the row before it,
+            # which predicts its first.
+            for begin in range(0, max(1, len(document) - 1), length - 1):
                 samples.append(_as_sample(document[begin : begin + length]))
             first = last
         return samples
@@ -373,6 +374,11 @@ class EventTokenizer(Tokenizer):
         bpm = vocabulary.tempo_bpm[np.clip(classes, 0, vocabulary.tempos - 1)] * factor
         result[is_tempo, 1] = vocabulary.first_tempo + vocabulary.tempo_class(bpm)
         return result
+
+    def meter_for(self, numerator: int, denominator: int) -> tuple[int, int]:
+        if self.vocabulary.holds_bar(numerator, denominator):
+            return numerator, denominator
+        return self.vocabulary.meters[self.vocabulary.nearest_meter(numerator, denominator)]
 
     def guide(self, plan: CompositionPlan, max_positions: int) -> PlanGuide:
         from musegen.tokens.grammar import EventGuide

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from musegen.errors import TokenError
-from musegen.music.score import Score
+from musegen.music.score import Bar, Score
 from musegen.tokens.remi import RemiVocabulary, read_ids
 from musegen.tokens.remi_documents import document, sample_of, transposed
 from musegen.tokens.remi_encoder import Parts, account, write_ids
-from musegen.tokens.remi_grid import regrid
+from musegen.tokens.remi_grid import meter_of_bar, regrid
 from musegen.tokens.tokenizer import (
     ChannelSpec,
     Encoding,
@@ -233,6 +233,11 @@ class MidiTokenizer(Tokenizer):
         result = ids.copy()
         result[where] = v.tempo_ids[v.tempo_class(60_000_000 / bpm)]
         return self._rows(result)
+
+    def meter_for(self, numerator: int, denominator: int) -> tuple[int, int]:
+        """The meter itself if it has a token, else the nearest in length."""
+        bar = Bar(0, 3840 * numerator // denominator, numerator, denominator)
+        return meter_of_bar(bar, 960, self.vocabulary)[0]
 
     def guide(self, plan: CompositionPlan, max_positions: int) -> PlanGuide:
         """The rules for composing; there are none for presets with merges."""

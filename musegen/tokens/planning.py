@@ -6,7 +6,7 @@ Everything is checked before any sampling begins: names, ranges, what the seed h
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from musegen.music.ranges import instrument_range
 from musegen.music.score import Bar, Key, Meter, Score, Track
 from musegen.music.transform import slice_bars, without_tail
 from musegen.tokens.plan import BarPlan, CompositionPlan, TrackPlan
+from musegen.tokens.tokenizer import Tokenizer
 
 __all__ = ["MAX_BARS", "MAX_MELODIC", "Ask", "plan_composition"]
 
@@ -67,6 +68,23 @@ class Planned:
     key: Key | None
     """The key signature of a piece from nothing."""
     warnings: tuple[str, ...]
+    meter_asked: bool = False
+    """Whether the meter was asked for by name: then it is not mapped to another."""
+
+    def fitted(self, tokenizer: Tokenizer) -> Planned:
+        """The plan in meters that a preset can write: a seed's own may be none of them."""
+        if self.meter_asked:
+            return self
+        bar = self.plan.bars[0]
+        near = tokenizer.meter_for(bar.numerator, bar.denominator)
+        if near == (bar.numerator, bar.denominator):
+            return self
+        bars = tuple(BarPlan(*near, bar.tempo_us) for bar in self.plan.bars)
+        warning = (
+            f"the seed's meter {bar.numerator}/{bar.denominator} is not in the preset "
+            f"{tokenizer.name!r}: the new bars are in {near[0]}/{near[1]}"
+        )
+        return replace(self, plan=replace(self.plan, bars=bars), warnings=(*self.warnings, warning))
 
 
 def plan_composition(ask: Ask, seed: Score | None) -> Planned:
@@ -97,7 +115,7 @@ def plan_composition(ask: Ask, seed: Score | None) -> Planned:
         key=_key_id(key),
         style=ask.style,
     )
-    return Planned(plan, names, key, tuple(warnings))
+    return Planned(plan, names, key, tuple(warnings), ask.time_signature is not None)
 
 
 def _cut_seed(

@@ -176,6 +176,10 @@ class Tokenizer(ABC):
         """The piece with every tempo times `factor`, within the preset's tempi."""
 
     @abstractmethod
+    def meter_for(self, numerator: int, denominator: int) -> tuple[int, int]:
+        """The meter itself if bars of it can be written, else the nearest in length."""
+
+    @abstractmethod
     def guide(self, plan: CompositionPlan, max_positions: int) -> PlanGuide:
         """The rules for composing `plan` with a model that holds `max_positions` rows.
 
