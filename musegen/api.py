@@ -271,6 +271,7 @@ def train(
                 "batch_size": config.data.batch_size,
                 "length": length,
                 "augment": config.data.augment,
+                "data": shards.digest(),
             },
             device=device,
             save_best=save_best,

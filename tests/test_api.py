@@ -276,12 +276,10 @@ def test_train_then_compose(tmp_path):
         musegen.Piece.of(Score(tracks=(Track(note_array(notes)),))).save(
             songs / f"song{number}.mid"
         )
-    summary = musegen.train(
-        songs,
-        tmp_path / "model",
-        size="tiny",
-        max_steps=12,
-        overrides=[
+    options = {
+        "size": "tiny",
+        "max_steps": 12,
+        "overrides": [
             "model.width=32",
             "model.layers=1",
             "model.heads=2",
@@ -289,12 +287,16 @@ def test_train_then_compose(tmp_path):
             "data.batch_size=2",
             "training.validate_every=6",
         ],
-        device="cpu",
-        workers=1,
-    )
+        "device": "cpu",
+        "workers": 1,
+    }
+    summary = musegen.train(songs, tmp_path / "model", **options)
     assert summary["step"] == 12
     assert (
         summary["last_validation"]["nats_per_note"] < summary["first_validation"]["nats_per_note"]
     )
     piece = musegen.compose(songs / "song0.mid", bars=1, model=tmp_path / "model", random_seed=1)
     assert check_midi(piece.to_bytes()) == []
+    (songs / "song3.mid").unlink()  # the run does not go on over other music
+    with pytest.raises(CheckpointError, match="data"):
+        musegen.train(songs, tmp_path / "model", resume=True, **options)

@@ -165,6 +165,11 @@ class ShardSet:
                     f"{self.folder / shard.file} differs from its checksum; build the shards again"
                 )
 
+    def digest(self) -> str:
+        """Of all rows, by the checksums of the shards: 16 hexadecimal digits."""
+        sums = "".join(f"{shard.file} {shard.sha256}\n" for shard in self.shards)
+        return hashlib.sha256(sums.encode()).hexdigest()[:16]
+
     def tokenizer_file(self) -> Path:
         """The file that says what the ids mean."""
         return self.folder / TOKENIZER_FILE
