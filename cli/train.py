@@ -32,8 +32,12 @@ def train(
     preset: Annotated[Size, typer.Option(help="How large a model.")] = Size.small,
     family: Annotated[str, typer.Option(help="The family of models.")] = "transformer",
     tokenizer: Annotated[
-        str, typer.Option(help="How music becomes ids: events, performance, remi.")
-    ] = "events",
+        str | None,
+        typer.Option(
+            help="How music becomes ids: events, performance, remi.  [default: events]",
+            show_default=False,
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated."),

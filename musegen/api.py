@@ -122,7 +122,8 @@ def compose(
     random_seed = secrets.randbits(32) if random_seed is None else random_seed
     draw = Draw(random_seed, temperature, top_k, top_p, min_p)
     source = Piece.of(seed) if seed is not None else None
-    planned = plan_composition(ask, source.score if source is not None else None)
+    name = str(source.info.get("file", "the seed")) if source is not None else ""
+    planned = plan_composition(ask, source.score if source is not None else None, name)
     if not isinstance(model, Model):
         model = Model.from_pretrained(model, device)
     planned = planned.fitted(model.tokenizer)
@@ -182,7 +183,7 @@ def train(
     *,
     family: str = "transformer",
     size: str = "small",
-    preset: str = "events",
+    preset: str | None = None,
     overrides: Iterable[str] = (),
     max_steps: int | None = None,
     max_minutes: float | None = None,
@@ -200,7 +201,7 @@ def train(
         out: the checkpoint's folder; `compose(model=out)` loads it.
         family: an entry of the registry.
         size: `tiny`, `small` or `base`.
-        preset: how music becomes ids, when `data` is not built yet.
+        preset: how music becomes ids, when `data` is not built yet; `events` if None.
         overrides: `["model.width=256", "training.learning_rate=0.002", "data.batch_size=16"]`.
         max_steps, max_minutes: how long; 1,000 steps if neither is given.
         resume: go on from `out/last`, bit for bit as if never interrupted.
@@ -217,11 +218,12 @@ def train(
     from musegen.data.batches import Prefetch, TrainBatches, ValidBatches
     from musegen.data.build import open_or_build
     from musegen.training.card import model_card
-    from musegen.training.checkpoint import save_model
+    from musegen.training.checkpoint import check_out, save_model
     from musegen.training.run import RunConfig
     from musegen.training.trainer import Trainer
 
     kind, out = family_named(family), Path(out)
+    check_out(out, resume)
     shards = open_or_build(
         Path(data),
         out / "data",
@@ -230,6 +232,7 @@ def train(
         workers=workers,
         on_progress=on_progress,
     )
+    shards.verify()
     tokenizer = load_tokenizer(shards.tokenizer_file())
     config = RunConfig.of(
         kind, size, tokenizer, seed=seed, max_steps=max_steps, max_minutes=max_minutes

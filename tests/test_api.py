@@ -9,7 +9,7 @@ import pytest
 
 import musegen
 from musegen.config import from_dict
-from musegen.errors import CheckpointError, DeviceError, UsageError
+from musegen.errors import CheckpointError, DeviceError, MidiError, OutputError, UsageError
 from musegen.models.registry import GENERATORS
 from musegen.music.check import check_midi
 from musegen.music.score import Key, Meter, Score, Tempo, Text, Track, note_array
@@ -218,7 +218,7 @@ def test_more_seed_bars_than_there_are(model):
 
 
 def test_a_seed_without_notes(model):
-    with pytest.raises(UsageError, match="no notes"):
+    with pytest.raises(MidiError, match="no notes"):
         musegen.compose(Score(tracks=(Track(),)), model=model)
 
 
@@ -297,6 +297,10 @@ def test_train_then_compose(tmp_path):
     )
     piece = musegen.compose(songs / "song0.mid", bars=1, model=tmp_path / "model", random_seed=1)
     assert check_midi(piece.to_bytes()) == []
+    with pytest.raises(OutputError, match="--resume"):  # nothing that was trained is lost
+        musegen.train(songs, tmp_path / "model", **options)
+    with pytest.raises(UsageError, match="built as events"):
+        musegen.train(tmp_path / "model" / "data", tmp_path / "other", preset="remi", **options)
     (songs / "song3.mid").unlink()  # the run does not go on over other music
     with pytest.raises(CheckpointError, match="data"):
         musegen.train(songs, tmp_path / "model", resume=True, **options)

@@ -281,7 +281,7 @@ def test_train_passes_everything_on(api, capsys):
     asked.pop("on_progress")
     assert (data, out) == ("folder", Path("run"))
     assert list(asked["overrides"]) == ["a=1", "b.c=2"]
-    assert (asked["size"], asked["preset"], asked["resume"]) == ("tiny", "events", True)
+    assert (asked["size"], asked["preset"], asked["resume"]) == ("tiny", None, True)
     assert (asked["max_steps"], asked["max_minutes"], asked["seed"]) == (5, None, 3)
     told = capsys.readouterr()
     assert json.loads(told.out)["best"] == 1.5

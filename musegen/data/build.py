@@ -35,7 +35,7 @@ from musegen.data.shards import (
 )
 from musegen.data.splits import assign_splits
 from musegen.data.workers import run, sensible_workers
-from musegen.errors import DataError, OutputError
+from musegen.errors import DataError, OutputError, UsageError
 from musegen.tokens.tokenizer import Tokenizer, load_tokenizer
 
 CHUNK = 16
@@ -148,7 +148,7 @@ def open_or_build(
     data: str | Path,
     out: str | Path,
     *,
-    preset: str | Path | Tokenizer = "events",
+    preset: str | Path | Tokenizer | None = None,
     source: str | Path | None = None,
     workers: int | None = None,
     on_progress: Progress | None = None,
@@ -160,10 +160,18 @@ def open_or_build(
 
     Raises:
         DataError, OutputError: as `build`.
+        UsageError: `data` was built with another preset than `preset`.
     """
     folder = Path(data).expanduser()
     if (folder / INDEX_FILE).is_file():
-        return ShardSet.open(folder)
+        shards = ShardSet.open(folder)
+        if isinstance(preset, str) and preset != shards.tokenizer_name:
+            raise UsageError(
+                f"{folder} was built as {shards.tokenizer_name}, {preset} was asked for; "
+                "leave the tokenizer out, or build the data anew"
+            )
+        return shards
+    preset = preset or "events"
     out = Path(out).expanduser()
     try:
         built = json.loads((out / REPORT_FILE).read_text("utf-8")).get("inputs")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from musegen.errors import UsageError
+from musegen.errors import MidiError, UsageError
 from musegen.music.instruments import parse_instrument
 from musegen.music.names import parse_key, parse_meter
 from musegen.music.normal import content_end
@@ -24,6 +24,9 @@ __all__ = ["MAX_BARS", "MAX_MELODIC", "Ask", "plan_composition"]
 
 MAX_BARS = 1024
 """Bars that one call writes at most."""
+
+MAX_PORTS = 16
+"""MIDI ports that one file is written for at most."""
 
 MAX_MELODIC = 15
 """A MIDI port has 16 channels, one of which is the drums'."""
@@ -87,18 +90,19 @@ class Planned:
         return replace(self, plan=replace(self.plan, bars=bars), warnings=(*self.warnings, warning))
 
 
-def plan_composition(ask: Ask, seed: Score | None) -> Planned:
+def plan_composition(ask: Ask, seed: Score | None, name: str = "the seed") -> Planned:
     """Checks what is asked against the seed and makes the plan.
 
     Raises:
         UsageError: an unknown name, more instruments than channels, more seed bars than there are.
+        MidiError: the seed (called `name`) has no notes, or more tracks than MIDI has channels.
     """
     warnings: list[str] = []
     key = parse_key(ask.key) if ask.key is not None else None
     meter = parse_meter(ask.time_signature) if ask.time_signature is not None else None
     seed_bars: tuple[Bar, ...] = ()
     if seed is not None:
-        seed, seed_bars = _cut_seed(seed, ask.seed_bars, warnings)
+        seed, seed_bars = _cut_seed(seed, ask.seed_bars, name, warnings)
     elif ask.seed_bars is not None:
         raise UsageError("seed bars without a seed: name a MIDI file to go on from")
     tracks, names = _tracks(ask, seed, seed_bars, warnings)
@@ -119,14 +123,20 @@ def plan_composition(ask: Ask, seed: Score | None) -> Planned:
 
 
 def _cut_seed(
-    seed: Score, wanted: int | None, warnings: list[str]
+    seed: Score, wanted: int | None, name: str, warnings: list[str]
 ) -> tuple[Score, tuple[Bar, ...]]:
     """The seed's first bars; all of them by default. What follows its last bar makes way."""
     if not seed.num_notes:
-        raise UsageError("the seed has no notes: give a file with music in it, or none")
+        raise MidiError(f"{name}: no notes in it; give a seed with music in it, or none")
     bars = seed.bars()
     if wanted is not None and wanted > len(bars):
         raise UsageError(f"seed bars {wanted}: the seed has {len(bars)}")
+    melodic = sum(not track.is_drum for track in seed.tracks)
+    if melodic > MAX_PORTS * MAX_MELODIC:
+        raise MidiError(
+            f"{name}: {melodic} melodic instruments; {MAX_PORTS} MIDI ports have channels for "
+            f"{MAX_PORTS * MAX_MELODIC}; leave some out"
+        )
     count = wanted or len(bars)
     if count < len(bars):
         seed = slice_bars(seed, 0, count)

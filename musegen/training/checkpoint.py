@@ -37,6 +37,7 @@ from musegen.models.base import GenerativeModel
 __all__ = [
     "FORMAT",
     "Checkpoint",
+    "check_out",
     "load_model",
     "load_tensors",
     "read_checkpoint",
@@ -71,6 +72,20 @@ class Checkpoint:
         """SHA-256 of model.safetensors, in hexadecimal."""
         with (self.folder / "model.safetensors").open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_out(folder: str | Path, resume: bool) -> None:
+    """Whether a run may write into `folder`: nothing that was trained before is overwritten.
+
+    Raises OutputError: it is a file, or holds a run or a model and `resume` is not asked for.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file; give a folder for the model")
+    if not resume and any((folder / name).exists() for name in ("last", "config.toml")):
+        raise OutputError(
+            f"{folder} holds a trained model: --resume goes on with it, another --out begins anew"
+        )
 
 
 def save_model(

@@ -11,6 +11,7 @@ Random numbers need no state: the trainer seeds those of a step by its number.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,6 +115,9 @@ def load_run(
             last_validation={str(k): float(v) for k, v in about["last_validation"].items()},
         )
         updates = int(about["ema_updates"])
+        numbers = (state.step, state.steps or 0, state.best or 0.0, state.elapsed_s)
+        if state.step < 0 or not all(math.isfinite(number) for number in numbers):
+            raise ValueError(f"step {state.step}, best {state.best}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder}/training.json: damaged ({error!r})") from error
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
