@@ -147,7 +147,8 @@ class _Writer:
             console.warn(warning)
         for file in self.files:
             console.note(
-                f"{file['path']}: {file['bars']} bars, {file['notes']} notes in "
-                f"{file['seconds']:.1f} s, random seed {file['seed']}",
+                f"{file['path']}: {console.counted(file['bars'], 'new bar')}, "
+                f"{console.counted(file['notes'], 'note')} in {file['seconds']:.1f} s, "
+                f"random seed {file['seed']}",
                 quiet=self.quiet,
             )

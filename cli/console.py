@@ -35,6 +35,11 @@ def table(headings: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
         print(line.rstrip())
 
 
+def counted(count: int, thing: str) -> str:
+    """`1 bar`, `2 bars`."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
 def size(count: int) -> str:
     """Bytes for people: `14.2 MB`."""
     amount = float(count)

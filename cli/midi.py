@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .console import note, out_json, table
+from .console import counted, note, out_json, table
 
 app = typer.Typer(
     help="Look at, check and convert MIDI files.",
@@ -123,7 +123,7 @@ def check(
                 where = f"track {defect.track}, tick {defect.tick}"
                 print(f"{file}: {defect.code}: {where}: {defect.message}")
     bad = sum(bool(defects) for defects in found.values())
-    note(f"{len(found)} files checked, {bad} with defects, {count} defects")
+    note(f"{counted(len(found), 'file')} checked, {bad} with defects, {counted(count, 'defect')}")
     if count:
         raise typer.Exit(1)
 

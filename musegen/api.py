@@ -130,7 +130,7 @@ def compose(
     started_s = time.perf_counter()
 
     from musegen.guide import RowRequest
-    from musegen.sampling.engines.torch import TorchEngine
+    from musegen.sampling.engines.torch import TorchEngine, one_thread
     from musegen.sampling.sampler import sample
     from musegen.sampling.stream import BarStream
 
@@ -146,13 +146,14 @@ def compose(
             done = sum(guide.bars_done for guide in guides)
             on_progress(done, num * bars, f"{done} of {num * bars} bars")
 
-    samples = sample(
-        model.network,
-        [RowRequest(guide, engine) for guide in guides],
-        draw,
-        batch_size=batch_size,
-        on_step=report,
-    )
+    with one_thread():
+        samples = sample(
+            model.network,
+            [RowRequest(guide, engine) for guide in guides],
+            draw,
+            batch_size=batch_size,
+            on_step=report,
+        )
     seconds = time.perf_counter() - started_s
     pieces = []
     for index, written in enumerate(samples.results):
@@ -169,7 +170,7 @@ def compose(
             "seed": random_seed,
             "sample": index,
             "interrupted": samples.interrupted,
-            "warnings": [*planned.warnings, *guides[index].warnings],
+            "warnings": [*planned.warnings, *guides[index].warnings, *planned.silent(written)],
         }
         pieces.append(Piece(score, notes=source.notes if source is not None else (), info=info))
     if samples.interrupted and not pieces:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from musegen.errors import UsageError
 from musegen.music.score import Meter, ProgramChange, Score, Tempo, Track, note_array
+from musegen.tokens.plan import WRITTEN_DTYPE, Written
 from musegen.tokens.planning import Ask, plan_composition
 
 
@@ -78,3 +80,9 @@ def test_channels_are_counted_before_anything_is_written():
     assert len(plan_composition(Ask(bars=1), seed).plan.tracks) == 15
     with pytest.raises(UsageError, match="16 melodic"):
         plan_composition(Ask(bars=1, instruments=["sitar"]), seed)
+
+
+def test_a_track_that_stays_silent_is_told():
+    planned = plan_composition(Ask(bars=1, instruments=["violin", "cello"]), None)
+    notes = np.array([(0, 0, 0.0, 1.0, 60, 70)], dtype=WRITTEN_DTYPE)
+    assert planned.silent(Written(notes, 1)) == ("Cello was given no notes",)

@@ -17,7 +17,7 @@ from musegen.music.normal import content_end
 from musegen.music.ranges import instrument_range
 from musegen.music.score import Bar, Key, Meter, Score, Track
 from musegen.music.transform import slice_bars, without_tail
-from musegen.tokens.plan import BarPlan, CompositionPlan, TrackPlan
+from musegen.tokens.plan import BarPlan, CompositionPlan, TrackPlan, Written
 from musegen.tokens.tokenizer import Tokenizer
 
 __all__ = ["MAX_BARS", "MAX_MELODIC", "Ask", "plan_composition"]
@@ -73,6 +73,13 @@ class Planned:
     warnings: tuple[str, ...]
     meter_asked: bool = False
     """Whether the meter was asked for by name: then it is not mapped to another."""
+
+    def silent(self, written: Written) -> tuple[str, ...]:
+        """A line for each track that was asked for and has no note."""
+        sounding = set(written.notes["track"].tolist())
+        return tuple(
+            f"{name} was given no notes" for i, name in enumerate(self.names) if i not in sounding
+        )
 
     def fitted(self, tokenizer: Tokenizer) -> Planned:
         """The plan in meters that a preset can write: a seed's own may be none of them."""

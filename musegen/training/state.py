@@ -121,7 +121,12 @@ def load_run(
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder}/training.json: damaged ({error!r})") from error
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    weights = load_tensors(folder / "model.safetensors", shapes)
+    try:
+        weights = load_tensors(folder / "model.safetensors", shapes)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error}; resume with the --preset and --set model.* that it began with"
+        ) from error
     tensors = load_tensors(folder / "training.safetensors")
     model.load_state_dict(weights)
     for name, of_player in optimizers.items():

@@ -13,7 +13,8 @@ numbers of a field head.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 import numpy as np
@@ -27,13 +28,28 @@ from musegen.models.field_heads import MlpHeads
 from musegen.models.layers import Block
 from musegen.models.transformer import Transformer
 
-__all__ = ["GRID", "TorchEngine"]
+__all__ = ["GRID", "TorchEngine", "one_thread"]
 
 GRID = 2.0**20
 """Logits are multiples of 1 / GRID: far above the noise of float64, far below what is audible."""
 
 PIECE = 128
 """Rows of a prompt that are taken in at once: bounds the memory of their scores."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch inside the block, and as many as before after it.
+
+    A step multiplies a few rows: more threads gain nothing, and where another program has a core
+    they wait for each other a hundred times as long as they work.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class TorchEngine:
