@@ -13,9 +13,11 @@ from musegen.errors import GenerationError, TokenError
 from musegen.guide import Advance, Guide
 from musegen.music.score import Meter, Score, Tempo, Track, note_array
 from musegen.tokens.midi_tokenizer import MidiTokenizer
-from musegen.tokens.plan import BarPlan, CompositionPlan, TrackPlan, Written
+from musegen.tokens.plan import BarPlan, CompositionPlan, TrackPlan
 from musegen.tokens.remi_grammar import MAX_CHORD, RemiGuide, prompt_ids
 from musegen.tokens.tokenizer import load_tokenizer
+
+from .test_grammar import METERS, check_written
 
 
 @pytest.fixture(scope="module")
@@ -54,27 +56,6 @@ def compose_at_random(
         assert advance.coordinates[-1, 0] == used - 1
         assert advance.channels.shape == (len(advance.rows), 0)
         fed.append(advance)
-
-
-def check_written(plan: CompositionPlan, written: Written) -> None:
-    assert written.finished_bars == len(plan.bars)
-    lengths = np.array([4 * bar.numerator / bar.denominator for bar in plan.bars])
-    starts = np.concatenate(([0], np.cumsum(lengths)))
-    notes = written.notes
-    assert len(notes)
-    assert np.all((notes["onset_q"] >= 0) & (notes["onset_q"] < lengths[notes["bar"]]))
-    assert np.all(notes["duration_q"] > 0)
-    onset = starts[notes["bar"]] + notes["onset_q"]
-    assert np.all(onset + notes["duration_q"] <= starts[-1] + 1e-9)
-    assert np.all((notes["velocity"] >= 1) & (notes["velocity"] <= 127))
-    places = {tuple(note) for note in notes[["track", "bar", "onset_q", "pitch"]].tolist()}
-    assert len(places) == len(notes)
-    for index, track in enumerate(plan.tracks):
-        pitches = notes["pitch"][notes["track"] == index]
-        assert np.all((pitches >= track.lowest_pitch) & (pitches <= track.highest_pitch))
-
-
-METERS = [(4, 4), (3, 4), (6, 8), (7, 8), (5, 16), (2, 2)]
 
 
 @settings(max_examples=25)
