@@ -289,7 +289,6 @@ class EventTokenizer(Tokenizer):
                 window,
                 schedule(np.zeros((window.num_bars, window.num_tracks), dtype=bool)),
                 self.vocabulary,
-                piece=PieceControls(key=estimate_key(window.notes, self.vocabulary)),
                 at_start=first == 0,
                 at_end=last == grid.num_bars,
             )
