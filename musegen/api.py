@@ -23,7 +23,12 @@ from musegen.music.piece import Piece
 from musegen.sampling.stream import OnBar
 from musegen.tokens.assemble import assemble
 from musegen.tokens.planning import Ask, plan_composition
-from musegen.tokens.tokenizer import Tokenizer, load_tokenizer, tokenizer_from_dict
+from musegen.tokens.tokenizer import (
+    DocumentMix,
+    Tokenizer,
+    load_tokenizer,
+    tokenizer_from_dict,
+)
 
 __all__ = ["Model", "Piece", "compose", "train"]
 
@@ -247,6 +252,7 @@ def train(
         length,
         seed=seed,
         augment=config.data.augment,
+        mix=DocumentMix(config.data.masked, config.data.told),
     )
     held_out = ValidBatches(
         shards,
@@ -275,6 +281,8 @@ def train(
                 "batch_size": config.data.batch_size,
                 "length": length,
                 "augment": config.data.augment,
+                "masked": config.data.masked,
+                "told": config.data.told,
                 "data": shards.digest(),
             },
             device=device,

@@ -29,7 +29,7 @@ from musegen.data.augment import augmented
 from musegen.data.shards import CorpusFacts, ShardPiece, ShardSet
 from musegen.data.splits import place_of
 from musegen.errors import DataError, UsageError
-from musegen.tokens.tokenizer import PieceInfo, Sample, Tokenizer
+from musegen.tokens.tokenizer import DocumentMix, PieceInfo, Sample, Tokenizer
 
 Batch = dict[str, np.ndarray]
 
@@ -125,6 +125,7 @@ class TrainBatches(_Pieces):
         *,
         seed: int = 0,
         augment: bool = True,
+        mix: DocumentMix = DocumentMix(),
         weights: Mapping[str, float] | None = None,
         split: str = "train",
         rank: int = 0,
@@ -139,6 +140,7 @@ class TrainBatches(_Pieces):
             length: positions of a row.
             seed: of everything random here.
             augment: transpose and stretch, within each corpus's bounds.
+            mix: how documents are laid out.
             weights: of corpora, in place of those in the shards.
             split: which pieces.
             rank: which process this is, 0..world-1.
@@ -151,6 +153,7 @@ class TrainBatches(_Pieces):
         self.tokenizer = tokenizer
         self.batch_size, self.length, self.seed = batch_size, length, seed
         self.augment, self.rank, self.world = augment, rank, world
+        self.mix = mix
         given = dict(weights or {})
         for name in given:
             if name not in shards.corpora:
@@ -195,7 +198,7 @@ class TrainBatches(_Pieces):
         rows = self.shards.rows(piece)
         if self.augment:
             rows = augmented(rows, self.tokenizer, self._facts(piece), rng)
-        return self.tokenizer.sample(rows, length, rng, self.info(piece))
+        return self.tokenizer.sample(rows, length, rng, self.info(piece), self.mix)
 
 
 class ValidBatches(_Pieces):

@@ -132,14 +132,16 @@ def measure_cells(grid: Grid, vocabulary: EventVocabulary) -> CellControls:
     )
 
 
-def drop_controls(measured: CellControls, rng: np.random.Generator) -> CellControls:
+def drop_controls(
+    measured: CellControls, rng: np.random.Generator, told: float = 0.5
+) -> CellControls:
     """Controls dropped at random, as in training.
 
-    Half of the documents know none; in the others each kind is told with probability 0.5, and
+    A share `told` of the documents knows some; there each kind is told with probability 0.5, and
     then for each cell with probability 0.7: so that each control, and each cell, is optional.
     """
     shape = measured.notes_left.shape
-    if rng.random() < 0.5:
+    if rng.random() < 1 - told:
         return CellControls.none(*shape)
     kept = []
     for column in measured.columns():

@@ -24,7 +24,14 @@ from musegen.tokens.controls import (
 )
 from musegen.tokens.grid import Grid
 from musegen.tokens.schedule import Layout, Steps, layout, schedule
-from musegen.tokens.tokenizer import Encoding, PieceInfo, RoundTripLoss, Sample, Tokenizer
+from musegen.tokens.tokenizer import (
+    DocumentMix,
+    Encoding,
+    PieceInfo,
+    RoundTripLoss,
+    Sample,
+    Tokenizer,
+)
 from musegen.tokens.vocabulary import (
     DRUM_PITCH,
     DRUM_PROGRAM,
@@ -39,9 +46,6 @@ if TYPE_CHECKING:
     from musegen.tokens.plan import CompositionPlan, PlanGuide
 
 __all__ = ["EventTokenizer"]
-
-_PLAIN_SHARE = 0.55
-"""Share of training documents in plain order; the rest have cells given ahead (design: 40-50%)."""
 
 _MAX_TRACKS = 32
 
@@ -242,7 +246,12 @@ class EventTokenizer(Tokenizer):
     # --- Training windows ----------------------------------------------------------------------
 
     def sample(
-        self, rows: np.ndarray, length: int, rng: np.random.Generator, info: PieceInfo
+        self,
+        rows: np.ndarray,
+        length: int,
+        rng: np.random.Generator,
+        info: PieceInfo,
+        mix: DocumentMix = DocumentMix(),
     ) -> Sample:
         vocabulary = self.vocabulary
         grid = Grid.from_rows(rows, vocabulary)
@@ -257,7 +266,7 @@ class EventTokenizer(Tokenizer):
             tracks = tracks[sounding]
             last = self._last_bar(counts[:, tracks], grid.tempos, first, length)
         window = _part(grid, first, last, tracks)
-        steps = _training_steps(window, rng)
+        steps = _training_steps(window, mix.masked, rng)
         piece = PieceControls(
             key=estimate_key(window.notes, vocabulary) if rng.random() < 0.6 else 0,
             style=vocabulary.style_id(info.style) if rng.random() < 0.6 else 0,
@@ -267,7 +276,7 @@ class EventTokenizer(Tokenizer):
             window,
             steps,
             vocabulary,
-            cells=drop_controls(measure_cells(window, vocabulary), rng),
+            cells=drop_controls(measure_cells(window, vocabulary), rng, mix.told),
             piece=piece,
             total_bars=grid.num_bars - first,
             at_start=first == 0,
@@ -421,11 +430,11 @@ def _part(grid: Grid, first: int, last: int, tracks: np.ndarray) -> Grid:
     )
 
 
-def _training_steps(grid: Grid, rng: np.random.Generator) -> Steps:
+def _training_steps(grid: Grid, masked: float, rng: np.random.Generator) -> Steps:
     """A document order: plain, or with whole tracks, single cells, or a window's rest given."""
     shape = (grid.num_bars, grid.num_tracks)
     given = np.zeros(shape, dtype=bool)
-    if grid.num_tracks > 1 and rng.random() > _PLAIN_SHARE:
+    if grid.num_tracks > 1 and rng.random() >= 1 - masked:
         kind = rng.integers(3)
         if kind == 0:  # accompany: whole tracks are given
             told = rng.permutation(grid.num_tracks)[: rng.integers(1, grid.num_tracks)]

@@ -27,6 +27,7 @@ from musegen.tokens.remi_encoder import Parts, account, write_ids
 from musegen.tokens.remi_grid import meter_of_bar, regrid
 from musegen.tokens.tokenizer import (
     ChannelSpec,
+    DocumentMix,
     Encoding,
     PieceInfo,
     Sample,
@@ -160,9 +161,16 @@ class MidiTokenizer(Tokenizer):
     # --- Training windows ------------------------------------------------------------------------
 
     def sample(
-        self, rows: np.ndarray, length: int, rng: np.random.Generator, info: PieceInfo
+        self,
+        rows: np.ndarray,
+        length: int,
+        rng: np.random.Generator,
+        info: PieceInfo,
+        mix: DocumentMix = DocumentMix(),
     ) -> Sample:
         """A crop that begins at a barline, with the tempo in force said in its header.
+
+        Flat documents are all plain: `mix` changes nothing.
 
         A piece's own beginning is opened by BOS, its end closed by EOS. What the header adds bears
         no loss: in sampling it is forced.

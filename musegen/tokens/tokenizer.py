@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ChannelSpec",
+    "DocumentMix",
     "Encoding",
     "PieceInfo",
     "RoundTripLoss",
@@ -109,6 +110,16 @@ class PieceInfo:
 
 
 @dataclass(frozen=True)
+class DocumentMix:
+    """How a preset that has the choice lays out training documents."""
+
+    masked: float = 0.45
+    """Share of documents with cells given ahead, as in infilling; the others are plain."""
+    told: float = 0.5
+    """Share of documents in which controls of cells are told; each is dropped at random there."""
+
+
+@dataclass(frozen=True)
 class Sample:
     """A training window laid out as a document: position i is the input that predicts row i + 1."""
 
@@ -152,7 +163,12 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def sample(
-        self, rows: np.ndarray, length: int, rng: np.random.Generator, info: PieceInfo
+        self,
+        rows: np.ndarray,
+        length: int,
+        rng: np.random.Generator,
+        info: PieceInfo,
+        mix: DocumentMix = DocumentMix(),
     ) -> Sample:
         """One training window of at most `length` rows out of a piece (T, F), drawn by `rng`."""
 

@@ -26,6 +26,10 @@ class BatchConfig:
     """Positions of a row; 0: the model's context."""
     augment: bool = True
     """Transposition and tempo, within what the data card allows."""
+    masked: float = 0.45
+    """Share of documents with cells given ahead of others, for infilling and accompaniment."""
+    told: float = 0.5
+    """Share of documents that are told controls of their cells, each dropped at random."""
     validation_batches: int = 24
     """Batches of held-out windows in each validation, at most."""
     prefetch: int = 4
@@ -38,6 +42,9 @@ class BatchConfig:
                 raise ConfigError(f"{name} = {getattr(self, name)}: must be 1 or more")
         if self.length < 0:
             raise ConfigError(f"length = {self.length}: must not be negative")
+        for name in ("masked", "told"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"{name} = {getattr(self, name)}: must be from 0 to 1")
 
 
 @dataclass(frozen=True)
