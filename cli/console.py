@@ -15,6 +15,11 @@ def out_json(data: Any) -> None:
     print(json.dumps(data, indent=2, default=_plain, allow_nan=False))
 
 
+def json_line(data: Any) -> None:
+    """One JSON document on a line of its own, at once: whoever reads the pipe has it now."""
+    print(json.dumps(data, default=_plain, allow_nan=False), flush=True)
+
+
 def note(message: str, *, quiet: bool = False) -> None:
     """A line for the person at the terminal."""
     if not quiet:
