@@ -5,9 +5,9 @@ Two fingerprints a piece:
 - `exact`: a hash of all onsets and pitches, both relative (onsets to the first, in 1/24 of a
   quarter; pitches to the lowest), drums kept as they are. Equal hash, equal notes, in whatever key,
   tempo, resolution, instrument or dynamics: all but the first are dropped.
-- `grams`: hashes of all runs of 8 steps (interval and time to the next onset) in the upper and
-  lower line of every track. Two pieces that share at least `NEAR_DUPLICATE` of the smaller one's
-  grams are versions of one piece: both stay, but in the same split.
+- `grams`: hashes of all runs of 8 steps in the upper and lower line of every pitched track
+  (grams.py). Two pieces that share at least `NEAR_DUPLICATE` of the smaller one's grams are
+  versions of one piece: both stay, but in the same split.
 
 A third one, `melody`, is runs of 8 moves of the top line from beat to beat, without repeated notes:
 it recognises a tune under other harmonies and ornaments (a hymn against a benchmark's chorale).
@@ -21,10 +21,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from musegen.music.score import Score, Track
-
-GRAM = 8
-"""Steps in a gram: long enough that chance matches are rare, short enough to survive edits."""
+from musegen.data.grams import (
+    ONSET_UNITS,
+    hash_grams,
+    in_units,
+    line_grams,
+    top_or_bottom,
+)
+from musegen.music.score import Score
 
 NEAR_DUPLICATE = 0.2
 """Share of the smaller piece's grams that makes two pieces versions of one.
@@ -56,9 +60,6 @@ SKETCH = 4000
 TOTAL_GRAMS = 40_000_000
 """All grams compared at once (320 MB); with very many pieces each sketch is cut to fit."""
 
-ONSET_UNITS = 24
-"""Onsets are compared in 1/24 of a quarter note: 32nds and triplets keep apart."""
-
 
 @dataclass(frozen=True)
 class Fingerprint:
@@ -71,69 +72,22 @@ class Fingerprint:
     """uint64, sorted, distinct; from the top line of the whole piece."""
 
 
-_MULTIPLIERS = np.array(
-    [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5,
-     0xD6E8FEB86659FD93, 0xA0761D6478BD642F, 0xE7037ED1A0B428DB, 0x8EBC6AF09C88C6E3],
-    dtype=np.uint64,
-)  # fmt: skip
-
-
-def _hash_grams(steps: np.ndarray) -> np.ndarray:
-    """Hashes (n - 7,) of all runs of 8 `steps`, those of one or two distinct steps left out."""
-    if len(steps) < GRAM:
-        return np.empty(0, np.uint64)
-    windows = np.lib.stride_tricks.sliding_window_view(steps.astype(np.uint64), GRAM)
-    ordered = np.sort(windows, axis=1)
-    distinct = 1 + np.count_nonzero(ordered[:, 1:] != ordered[:, :-1], axis=1)
-    windows = windows[distinct > 2]  # repeated notes and plain scales are nobody's own
-    hashed = (windows * _MULTIPLIERS).sum(axis=1, dtype=np.uint64)
-    # The finaliser of splitmix64, so that the smallest hashes are a fair sample.
-    hashed = (hashed ^ (hashed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    hashed = (hashed ^ (hashed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return hashed ^ (hashed >> np.uint64(31))
-
-
-def _line(onsets: np.ndarray, pitches: np.ndarray, top: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The highest (or lowest) pitch at each onset; the input is sorted by (onset, pitch)."""
-    change = np.flatnonzero(np.diff(onsets)) + 1
-    first = np.concatenate(([0], change))
-    last = np.concatenate((change, [len(onsets)])) - 1
-    return onsets[first], pitches[last if top else first]
-
-
-def _steps(onsets: np.ndarray, pitches: np.ndarray) -> np.ndarray:
-    gaps = np.minimum(np.round(np.diff(onsets) * 4 / ONSET_UNITS), 63)  # in 16ths
-    return (np.diff(pitches) + 128) * 64 + gaps
-
-
-def _units(track: Track, ppq: int) -> tuple[np.ndarray, np.ndarray]:
-    onsets = np.round(track.notes["start_tick"].astype(np.float64) * ONSET_UNITS / ppq)
-    pitches = track.notes["pitch"].astype(np.int64)
-    order = np.lexsort((pitches, onsets))
-    return onsets[order].astype(np.int64), pitches[order]
-
-
 def fingerprint(score: Score) -> Fingerprint:
     """The fingerprints of a score."""
-    grams: list[np.ndarray] = []
+    grams, _ = line_grams(score)
     pitched: list[np.ndarray] = []
     drums: list[np.ndarray] = []
     for track in score.tracks:
-        if not len(track):
-            continue
-        onsets, pitches = _units(track, score.ppq)
-        (drums if track.is_drum else pitched).append(np.stack((onsets, pitches), axis=1))
-        if track.is_drum:
-            continue
-        for top in (True, False):
-            grams.append(_hash_grams(_steps(*_line(onsets, pitches, top))))
+        if len(track):
+            placed = np.stack(in_units(track, score.ppq), axis=1)
+            (drums if track.is_drum else pitched).append(placed)
     melody = np.empty(0, np.uint64)
     notes = np.concatenate(pitched) if pitched else np.empty((0, 2), np.int64)
     if len(notes):
         notes = notes[np.lexsort((notes[:, 1], notes[:, 0]))]
-        onsets, line = _line(notes[:, 0], notes[:, 1], True)
+        onsets, line = top_or_bottom(notes[:, 0], notes[:, 1], True)
         moves = np.diff(line[onsets % ONSET_UNITS == 0])
-        melody = np.unique(_hash_grams(moves[moves != 0] + 128))
+        melody = np.unique(hash_grams(moves[moves != 0] + 128))
         notes = notes - np.array([0, notes[:, 1].min()])
     beats = np.concatenate(drums) if drums else np.empty((0, 2), np.int64)
     everything = np.concatenate((notes, beats + np.array([0, 256])))
