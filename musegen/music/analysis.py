@@ -1,11 +1,13 @@
-"""Facts about a score, as numbers: key, pitch classes, density, polyphony."""
+"""Facts about a score, as numbers: key, pitch classes, density, polyphony; and about a chord."""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
+from musegen.errors import UsageError
 from musegen.music.names import MAJOR_NAMES, MINOR_NAMES
 from musegen.music.score import NOTE_DTYPE, Key, Score
 
@@ -119,3 +121,18 @@ def polyphony(score: Score) -> tuple[int, float]:
     length = np.diff(tick[order])
     heard = length[sounding > 0].sum()
     return int(sounding.max()), float((sounding * length).sum() / heard) if heard else 0.0
+
+
+@lru_cache(maxsize=1024)
+def chord_pitch_classes(figure: str) -> frozenset[int]:
+    """Pitch classes of a chord symbol in music21's own spelling: flats are `-`, minor is `m`.
+
+    What people type is brought into that spelling by `musegen.music.figures`. Raises `UsageError`
+    where music21 cannot read the figure.
+    """
+    from music21.harmony import ChordSymbol  # loads for some tenths of a second
+
+    try:
+        return frozenset(pitch.pitchClass for pitch in ChordSymbol(figure).pitches)
+    except Exception as error:  # music21 raises anything: its own, ValueError, IndexError
+        raise UsageError(f"music21 cannot read the chord {figure!r}: {error}") from None
