@@ -56,6 +56,10 @@ class Guide(Protocol):
         """Booleans (V_field,): what this field of the next row may be, given the fields before."""
         ...
 
+    def bias(self, field: int, chosen: Sequence[int]) -> np.ndarray | None:
+        """Float64 (V_field,) to add to the logits of this field: wishes, where `mask` is law."""
+        ...
+
     def accept(self, row: Sequence[int]) -> Advance | None:
         """Takes a drawn row; what to feed next, or None when the sequence is finished."""
         ...

@@ -34,8 +34,10 @@ def melody(**more) -> Track:
     return Track(note_array([(0, 96, 60, 80), (480, 96, 62, 80)]), name="Flute", **more)
 
 
-def written(*notes: tuple, bars: int = 2) -> Written:
-    return Written(np.array(list(notes), dtype=WRITTEN_DTYPE), bars)
+def written(*notes: tuple, bars: int = 2, first: int = 2) -> Written:
+    """Notes (track, new bar, onset, duration, pitch, velocity) behind the `first` bars of the seed."""
+    rows = [(track, first + bar, *rest, -1) for track, bar, *rest in notes]
+    return Written(np.array(rows, dtype=WRITTEN_DTYPE), bars)
 
 
 def test_new_notes_stand_on_the_seeds_grid_and_end_in_time():
@@ -95,7 +97,7 @@ def test_new_tracks_are_named_and_those_of_the_seed_keep_their_place():
 
 def test_from_nothing():
     plan = CompositionPlan((TrackPlan(0),), (BarPlan(6, 8, 400_000),))
-    score = assemble(plan, written((0, 0, 0.0, 1.0, 60, 70), bars=1), names=("Piano",),
+    score = assemble(plan, written((0, 0, 0.0, 1.0, 60, 70), bars=1, first=0), names=("Piano",),
                      key=Key(0, -2, True), title="New")  # fmt: skip
     assert (score.tempos, score.meters) == ((Tempo(0, 400_000),), (Meter(0, 6, 8),))
     assert (score.keys, score.title, score.markers) == ((Key(0, -2, True),), "New", ())

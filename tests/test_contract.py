@@ -39,6 +39,9 @@ class FreeGuide:
         allowed[0] = False
         return allowed
 
+    def bias(self, field, chosen):
+        return None
+
     def accept(self, row):
         self.rows.append(tuple(row))
         return self._advance(row, False) if len(self.rows) < self.left else None

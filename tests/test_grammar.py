@@ -47,8 +47,10 @@ def check_written(plan: CompositionPlan, written: Written) -> None:
     assert written.finished_bars == len(plan.bars)
     lengths = np.array([4 * bar.numerator / bar.denominator for bar in plan.bars])
     starts = np.concatenate(([0], np.cumsum(lengths)))
-    notes = written.notes
+    notes = written.notes.copy()
     assert len(notes)
+    notes["bar"] -= len(plan.seed_bars)  # they are counted over the whole piece
+    assert notes["bar"].min() >= 0
     onset = starts[notes["bar"]] + notes["onset_q"]
     assert np.all(notes["onset_q"] >= 0)
     assert np.all(notes["onset_q"] < lengths[notes["bar"]])

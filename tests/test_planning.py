@@ -84,5 +84,5 @@ def test_channels_are_counted_before_anything_is_written():
 
 def test_a_track_that_stays_silent_is_told():
     planned = plan_composition(Ask(bars=1, instruments=["violin", "cello"]), None)
-    notes = np.array([(0, 0, 0.0, 1.0, 60, 70)], dtype=WRITTEN_DTYPE)
+    notes = np.array([(0, 0, 0.0, 1.0, 60, 70, -1)], dtype=WRITTEN_DTYPE)
     assert planned.silent(Written(notes, 1)) == ("Cello was given no notes",)

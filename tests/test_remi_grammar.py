@@ -241,7 +241,7 @@ def test_an_early_result_holds_the_finished_bars(remi):
     guide.accept([int(v.position_ids[0])])
     early = guide.result()
     assert (early.finished_bars, guide.bars_done, guide.rows_drawn) == (1, 1, 7)
-    assert early.notes.tolist() == [(1, 0, 0.25, 1.0, 60, int(v.velocities[9]))]
+    assert early.notes.tolist() == [(1, 4, 0.25, 1.0, 60, int(v.velocities[9]), -1)]
 
 
 def test_plans_that_are_refused(remi):

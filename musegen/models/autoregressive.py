@@ -72,6 +72,10 @@ class Autoregressive:
                     f"sample {slot}: the rules leave nothing for field {f} of the next row "
                     f"(after {state.drawn} rows); relax what was asked for"
                 )
+            for b, slot in enumerate(live):
+                bias = state.guides[slot].bias(f, chosen[b].tolist())
+                if bias is not None:
+                    logits[b] += bias
             rows[:, f] = draw.choose(logits, allowed, live)
         state.drawn += len(live)
         advances: dict[int, Advance] = {}

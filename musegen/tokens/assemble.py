@@ -1,8 +1,9 @@
-"""Written notes back into a score: the seed as it was, the new bars behind it."""
+"""Written notes back into a score: the seed as it was, the new notes in it and behind it."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import itertools
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,10 +21,18 @@ from musegen.music.score import (
 )
 from musegen.tokens.plan import CompositionPlan, Written
 
-__all__ = ["SEAM_MARKER", "assemble", "seam_tick"]
+__all__ = [
+    "SEAM_MARKER",
+    "Stretch",
+    "assemble",
+    "bar_ticks",
+    "result_tracks",
+    "seam_tick",
+    "stretches",
+]
 
 SEAM_MARKER = "Generated"
-"""The marker at the first written bar of a continuation."""
+"""The marker at the first written bar of a continuation, and what those of regions begin with."""
 
 _SUSTAIN = 64
 _LEVELS = (7, 11)
@@ -33,8 +42,54 @@ _FADED, _AUDIBLE = 20, 40
 
 
 def seam_tick(plan: CompositionPlan) -> int:
-    """Where the first written bar begins, in ticks of the result."""
+    """Where the first new bar begins, in ticks of the result."""
     return plan.seed_bars[-1].end_tick if plan.seed_bars else 0
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A stretch of the result that was written."""
+
+    track: int
+    """Of the result, from 0."""
+    start_tick: int
+    end_tick: int
+
+
+def bar_ticks(plan: CompositionPlan) -> np.ndarray:
+    """(bars + 1,) int64: where each bar of the result begins, and where the last one ends."""
+    ppq = plan.seed.ppq if plan.seed is not None and plan.seed_bars else DEFAULT_PPQ
+    lengths = [max(1, round(4 * ppq * bar.numerator / bar.denominator)) for bar in plan.bars]
+    new = seam_tick(plan) + np.concatenate(([0], np.cumsum(lengths)))
+    return np.concatenate(([bar.start_tick for bar in plan.seed_bars], new)).astype(np.int64)
+
+
+def stretches(plan: CompositionPlan, finished_bars: int) -> tuple[Stretch, ...]:
+    """What of the result was written: a stretch a run of finished bars of one track."""
+    places, ticks = result_tracks(plan), bar_ticks(plan)
+    done = set(plan.written_bars[:finished_bars])
+    found = []
+    for index in range(len(plan.tracks)):
+        bars = [bar for bar in np.flatnonzero(plan.open_cells[:, index]).tolist() if bar in done]
+        for _, run in itertools.groupby(enumerate(bars), key=lambda pair: pair[1] - pair[0]):
+            run_bars = [bar for _, bar in run]
+            found.append(
+                Stretch(places[index], int(ticks[run_bars[0]]), int(ticks[run_bars[-1] + 1]))
+            )
+    return tuple(sorted(found, key=lambda one: (one.track, one.start_tick)))
+
+
+def result_tracks(plan: CompositionPlan) -> list[int]:
+    """For each track of the plan, which track of the result it is: new ones come last."""
+    seed_tracks = len(plan.seed.tracks) if plan.seed is not None and plan.seed_bars else 0
+    places = []
+    for item in plan.tracks:
+        if item.seed_track is not None and plan.seed_bars:
+            places.append(item.seed_track)
+        else:
+            places.append(seed_tracks)
+            seed_tracks += 1
+    return places
 
 
 def assemble(
@@ -45,10 +100,11 @@ def assemble(
     key: Key | None = None,
     title: str = "",
 ) -> Score:
-    """The seed, unchanged, with the finished bars of `written` behind it, at the seed's own ppq.
+    """The seed with the finished bars of `written` in it and behind it, at the seed's own ppq.
 
-    A pedal that is held and a bend that is not centred at the seam are released there, so that
-    they do not colour the new bars; nothing before the seam changes by a tick.
+    In a written cell of the seed the old notes make way, but for those that are kept; nothing else
+    of the seed changes by a tick. A pedal that is held and a bend that is not centred at the seam
+    to the new bars are released there, so that they do not colour them.
 
     Args:
         plan: what was asked.
@@ -59,59 +115,96 @@ def assemble(
     """
     seed = plan.seed if plan.seed is not None and plan.seed_bars else None
     base = seed or Score(ppq=DEFAULT_PPQ)
-    seam = seam_tick(plan)
-    lengths = [max(1, round(4 * base.ppq * bar.numerator / bar.denominator)) for bar in plan.bars]
-    starts = seam + np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
-    end = int(starts[written.finished_bars])
+    seam, ticks = seam_tick(plan), bar_ticks(plan)
+    done = plan.written_bars[: written.finished_bars]
+    new_bars = sum(bar >= len(plan.seed_bars) for bar in done)
+    end = int(ticks[len(plan.seed_bars) + new_bars])
 
-    tracks = [_released(track, seam) for track in base.tracks]
+    tracks = [_released(track, seam) for track in base.tracks] if new_bars else list(base.tracks)
     for index, item in enumerate(plan.tracks):
-        notes = _notes(written.notes[written.notes["track"] == index], starts, base.ppq, end)
+        mine = written.notes[written.notes["track"] == index]
         if item.seed_track is not None and seed is not None:
             old = tracks[item.seed_track]
-            tracks[item.seed_track] = replace(old, notes=np.concatenate((old.notes, notes)))
+            notes = _notes(mine, ticks, base.ppq, end, old.notes)
+            stays = np.ones(len(old), dtype=bool)
+            for bar in done:
+                if plan.open_cells[bar, index]:
+                    stays[plan.seed_notes(index, bar)] = False
+                    stays[list(plan.kept.get((index, bar), ()))] = True
+            notes = np.concatenate((old.notes[stays], notes))
+            tracks[item.seed_track] = replace(old, notes=notes)
         else:
+            notes = _notes(mine, ticks, base.ppq, end)
             name = names[index] if index < len(names) else ""
             tracks.append(Track(notes=notes, program=item.program, is_drum=item.is_drum, name=name))
 
     tempos, meters = list(base.tempos), list(base.meters)
     if seed is None:
         tempos, meters = [], []
-    for bar, tick in zip(plan.bars[: written.finished_bars], starts.tolist(), strict=False):
+    starts = ticks[len(plan.seed_bars) :]
+    for bar, tick in zip(plan.bars[:new_bars], starts.tolist(), strict=False):
         if not tempos or tempos[-1].tempo_us != bar.tempo_us:
             tempos.append(Tempo(tick, bar.tempo_us))
         if not meters or meters[-1][1:] != (bar.numerator, bar.denominator):
             meters.append(Meter(tick, bar.numerator, bar.denominator))
-    markers = base.markers
-    if seed is not None:
-        markers = (*markers, Text(seam, SEAM_MARKER))
     keys = base.keys
-    if key is not None and (not keys or keys[-1][1:] != key[1:]):
+    if new_bars and key is not None and (not keys or keys[-1][1:] != key[1:]):
         keys = (*keys, key._replace(tick=seam))
-    return base.replace(
+    result = base.replace(
         tracks=tuple(tracks),
         tempos=tuple(tempos),
         meters=tuple(meters),
         keys=keys,
-        markers=markers,
         title=base.title or title,
-        length_tick=end,
+        length_tick=end if new_bars else base.length_tick,
     )
+    if seed is None:
+        return result
+    marks = _markers(plan, written.finished_bars, result)
+    return result.replace(markers=(*base.markers, *marks))
 
 
-def _notes(written: np.ndarray, starts: np.ndarray, ppq: int, end: int) -> np.ndarray:
-    """Notes of one track in ticks: ends are cut at the next onset of the pitch, and at `end`."""
+def _markers(plan: CompositionPlan, finished_bars: int, result: Score) -> list[Text]:
+    """One at the seam; one at the beginning of each written stretch of the seed's bars."""
+    seam, names = seam_tick(plan), dict[int, list[str]]()
+    for one in stretches(plan, finished_bars):
+        if one.start_tick < seam:
+            names.setdefault(one.start_tick, []).append(result.tracks[one.track].name)
+    marks = [
+        Text(tick, f"{SEAM_MARKER}: {', '.join(name for name in found if name)}".rstrip(": "))
+        for tick, found in sorted(names.items())
+    ]
+    if any(bar >= len(plan.seed_bars) for bar in plan.written_bars[:finished_bars]):
+        marks.append(Text(seam, SEAM_MARKER))
+    return marks
+
+
+def _notes(
+    written: np.ndarray, ticks: np.ndarray, ppq: int, end: int, old: np.ndarray | None = None
+) -> np.ndarray:
+    """Notes of one track in ticks.
+
+    Ends are cut at the next onset of the pitch, and at `end` of the piece. A note that has a source
+    among the `old` ones has its time and velocity, to the tick.
+    """
     notes = np.zeros(len(written), dtype=NOTE_DTYPE)
-    start = starts[written["bar"]] + np.round(written["onset_q"] * ppq).astype(np.int64)
-    stop = starts[written["bar"]] + np.round(
+    start = ticks[written["bar"]] + np.round(written["onset_q"] * ppq).astype(np.int64)
+    stop = ticks[written["bar"]] + np.round(
         (written["onset_q"] + written["duration_q"]) * ppq
     ).astype(np.int64)
+    velocity, source = written["velocity"].copy(), written["source"]
+    if old is not None and np.any(source >= 0):
+        timed = source >= 0
+        from_old = old[source[timed]]
+        start[timed] = from_old["start_tick"]
+        stop[timed] = from_old["start_tick"].astype(np.int64) + from_old["duration_tick"]
+        velocity[timed] = from_old["velocity"]
     order = np.lexsort((start, written["pitch"]))
-    start, stop, written = start[order], np.minimum(stop[order], end), written[order]
-    same = written["pitch"][1:] == written["pitch"][:-1]
+    start, stop, pitch = start[order], np.minimum(stop[order], end), written["pitch"][order]
+    same = pitch[1:] == pitch[:-1]
     stop[:-1] = np.where(same, np.minimum(stop[:-1], start[1:]), stop[:-1])
     notes["start_tick"], notes["duration_tick"] = start, stop - start
-    notes["pitch"], notes["velocity"] = written["pitch"], written["velocity"]
+    notes["pitch"], notes["velocity"] = pitch, velocity[order]
     # A coarse ppq may round two places to one tick: the note that would have no length goes.
     return notes[notes["duration_tick"] > 0]
 

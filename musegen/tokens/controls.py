@@ -29,6 +29,7 @@ __all__ = [
     "drop_controls",
     "estimate_key",
     "measure_cells",
+    "told_class",
 ]
 
 TO_WRITE, GIVEN = 1, 2
@@ -45,6 +46,12 @@ _POLYPHONY_EDGES = np.array([1.05, 1.5, 2.25, 3.25, 4.5])
 _LENGTH_EDGES_Q = np.array([0.2, 0.3, 0.45, 0.7, 1.1, 2.2])
 _REGISTER_EDGES = np.arange(30, 96, 6)
 _LOUDNESS_EDGES = np.arange(16, 128, 16)
+_EDGES = {
+    "polyphony": _POLYPHONY_EDGES,
+    "length": _LENGTH_EDGES_Q,
+    "register": _REGISTER_EDGES,
+    "loudness": _LOUDNESS_EDGES,
+}
 
 
 def channel_specs(vocabulary: EventVocabulary) -> tuple[ChannelSpec, ...]:
@@ -162,3 +169,8 @@ def estimate_key(notes: np.ndarray, vocabulary: EventVocabulary) -> int:
     histogram = np.bincount((pitched[:, 1] - 1) % 12, weights=length, minlength=12)
     fits = key_fits(histogram)
     return 1 + int(np.argmax(fits)) if fits.any() else 0
+
+
+def told_class(name: str, value: float) -> int:
+    """The class of a cell control's value, as `measure_cells` would give it."""
+    return 1 + int(np.searchsorted(_EDGES[name], value, side="right"))

@@ -118,8 +118,13 @@ class RemiGuide:
             )
         if max_positions < _MIN_POSITIONS:
             raise TokenError(f"a model of {max_positions} positions is too small to compose with")
-        if not plan.tracks or not plan.bars:
+        if not plan.tracks or not plan.written_bars:
             raise TokenError("nothing to write: the plan has no tracks or no bars")
+        if not plan.continues:
+            raise TokenError(
+                f"the preset {tokenizer.name!r} continues music and knows no regions and no "
+                "controls: compose with a model of an events preset"
+            )
         self.tokenizer, self.plan, self.max_positions = tokenizer, plan, max_positions
         self.vocabulary = v = tokenizer.vocabulary
         for bar in plan.bars:
@@ -214,6 +219,9 @@ class RemiGuide:
                     mask[v.eos] = self._bar == len(self.plan.bars) - 1
         return mask
 
+    def bias(self, field: int, chosen: Sequence[int]) -> np.ndarray | None:
+        return None
+
     def accept(self, row: Sequence[int]) -> Advance | None:
         v = self.vocabulary
         id_ = int(row[0])
@@ -265,7 +273,8 @@ class RemiGuide:
                 onset_q = place * (beat // v.positions) / v.ppq
                 for note, track in self._dealt(chord, tracks):
                     duration = int(v.duration_ticks(beat)[note.duration_class])
-                    row = (track, bar, onset_q, duration / v.ppq, note.pitch, note.velocity)
+                    at = len(self.plan.seed_bars) + bar
+                    row = (track, at, onset_q, duration / v.ppq, note.pitch, note.velocity, -1)
                     rows.append(row)
         notes = np.array(rows, dtype=WRITTEN_DTYPE)
         order = np.lexsort((notes["pitch"], notes["onset_q"], notes["bar"], notes["track"]))
