@@ -108,8 +108,8 @@ def compose(
         device: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: how many pieces are written side by side; does not change what is written.
         on_progress: called as `on_progress(done, total, text)`.
-        on_bar: called as `on_bar(sample, bar, notes)` as soon as a bar is finished, while the next
-            is being written; `notes` is an array of musegen.tokens.plan.WRITTEN_DTYPE.
+        on_bar: called as `on_bar(sample, bar, notes)` as soon as a bar of the piece (from 0) is
+            finished; `notes` is an array of musegen.tokens.plan.WRITTEN_DTYPE.
 
     Returns:
         A `Piece` whose `info` tells bars, notes, tokens, seconds, seed and warnings; a list of
@@ -142,7 +142,7 @@ def compose(
     engine = TorchEngine(model.network)
     guides = [model.tokenizer.guide(planned.plan, engine.max_positions) for _ in range(num)]
 
-    stream = BarStream(guides, on_bar) if on_bar is not None else None
+    stream = BarStream(guides, on_bar, planned.plan.written_bars) if on_bar else None
 
     def report(step: int) -> None:
         if stream is not None:

@@ -35,7 +35,7 @@ def melody(**more) -> Track:
 
 
 def written(*notes: tuple, bars: int = 2, first: int = 2) -> Written:
-    """Notes (track, new bar, onset, duration, pitch, velocity) behind the `first` bars of the seed."""
+    """Notes (track, new bar, onset, duration, pitch, velocity), `first` bars behind the start."""
     rows = [(track, first + bar, *rest, -1) for track, bar, *rest in notes]
     return Written(np.array(rows, dtype=WRITTEN_DTYPE), bars)
 
