@@ -7,6 +7,7 @@ its nature: pretty_midi has no markers, symusic no program changes within a trac
 from __future__ import annotations
 
 import copy
+import importlib.util
 import io
 import os
 import tempfile
@@ -139,6 +140,14 @@ def to_pretty_midi(score: Score) -> Any:
     return made
 
 
+def pretty_midi_sound_font() -> Path | None:
+    """The sound font that pretty_midi carries (TimGM6mb), found without importing it."""
+    found = importlib.util.find_spec("pretty_midi")
+    if found is None or found.origin is None:
+        return None
+    return min(Path(found.origin).parent.glob("*.sf2"), default=None)
+
+
 def _recode(obj: Any, encoding: str, decoding: str) -> None:
     """The texts of a PrettyMIDI, in place: it takes UTF-8 for Latin-1, reading and writing."""
     for instrument in obj.instruments:
@@ -250,18 +259,26 @@ def write_musicxml(score: Score, path: str | os.PathLike) -> None:
     Raises `OutputError` where the path cannot be written, `MidiError` where music21 fails.
     """
     path = Path(path)
-    stream = to_music21(score)
     compressed = path.suffix.lower() == ".mxl"
+    write_whole(path, musicxml_bytes(score, compressed=compressed, name=str(path)))
+
+
+def musicxml_bytes(score: Score, *, compressed: bool = False, name: str = "score") -> bytes:
+    """The score as MusicXML, or `.mxl` where it is compressed; `name` begins its errors.
+
+    Raises `MidiError` where music21 fails, `OutputError` where there is no place to work.
+    """
+    stream = to_music21(score)
     with tempfile.TemporaryDirectory() as folder, _quiet_music21():
         temporary = Path(folder) / ("score.mxl" if compressed else "score.musicxml")
         try:
             written = stream.write("mxl" if compressed else "musicxml", fp=temporary)
+            return Path(written).read_bytes()
         except OSError as error:
-            raise OutputError(f"{path}: cannot be written: {error}") from None
+            raise OutputError(f"{name}: cannot be written: {error}") from None
         except Exception as error:  # as above
             reason = " ".join(str(error).split())[:200] or type(error).__name__
-            raise MidiError(f"{path}: music21 cannot notate this score: {reason}") from None
-        write_whole(path, Path(written).read_bytes())
+            raise MidiError(f"{name}: music21 cannot notate this score: {reason}") from None
 
 
 class _quiet_music21(warnings.catch_warnings):

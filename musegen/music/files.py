@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
@@ -44,16 +45,39 @@ def write_whole(path: str | os.PathLike, data: bytes) -> None:
 
     Raises `OutputError` where the path cannot be written; nothing is left behind then.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; name a file in it")
-    temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}.part")
+    write_all({Path(path): data})
+
+
+def write_all(files: Mapping[Path, bytes]) -> None:
+    """Writes several files, all of them whole or none: each by way of a temporary one beside it.
+
+    Folders are made where they lack, one level deep. Raises `OutputError` where a path cannot be
+    written; nothing is left behind then, and no file that was there has changed.
+    """
+    for path in files:
+        if path.is_dir():
+            raise OutputError(f"{path}: is a folder; name a file in it")
+    made: list[Path] = []
+    temporaries: dict[Path, Path] = {}
+    path = Path()
     try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-        os.replace(temporary, path)
+        for number, (path, data) in enumerate(files.items()):
+            if len(files) > 1 and not path.parent.exists():
+                path.parent.mkdir()
+                made.append(path.parent)
+            temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}.{number}.part")
+            with open(temporary, "xb") as file:
+                temporaries[path] = temporary
+                file.write(data)
+        for path, temporary in temporaries.items():
+            os.replace(temporary, path)
+        made.clear()
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        for temporary in temporaries.values():
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
