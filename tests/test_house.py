@@ -50,6 +50,7 @@ OUTSIDE = {
     "typer": {"cli"},
     "rich": {"cli"},
     "platformdirs": {"assets"},
+    "resvg_py": {"music.roll"},
     "safetensors": {"models", "training", "sampling"},
     "transformers": set(),
 }

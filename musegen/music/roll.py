@@ -1,9 +1,11 @@
-"""A score as a picture: a piano roll in SVG, for notebooks and reports."""
+"""A score as a picture: a piano roll in SVG or PNG, for notebooks and reports."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
+from musegen.errors import OutputError, UsageError
 from musegen.music.score import Score
 
 # Okabe and Ito's colours, told apart also by the colour-blind, each legible on white and on black.
@@ -13,12 +15,27 @@ MAX_NOTES = 20_000
 """Notes that are drawn; a notebook grows slow with more."""
 _LEGEND_WIDTH, _LINE = 160, 18
 
+# A browser knows what sans-serif is; resvg takes it for Arial, and draws no text where that lacks.
+_FONTS = "sans-serif, Arial, Helvetica, DejaVu Sans, Liberation Sans, Noto Sans, FreeSans, Segoe UI"
 
-def svg_roll(score: Score, *, width: int = 900, height: int = 260, title: str = "") -> str:
+Stretches = Sequence[tuple[int, int, int]]
+"""Stretches of tracks, each (track counted from 0, start_tick, end_tick)."""
+
+
+def svg_roll(
+    score: Score,
+    *,
+    width: int = 900,
+    height: int = 260,
+    title: str = "",
+    stretches: Stretches = (),
+) -> str:
     """The score as one `<svg>` element: time to the right, pitch upward, a colour a track.
 
     The same score gives the same text. `width` and `height` are pixels of the roll; the names of
     the tracks stand to its right. Beyond `MAX_NOTES` notes the rest is left out, and said so.
+    `stretches` are shaded, each over the pitches of its track and in its colour: what was written
+    anew, say. Raises `UsageError` for a stretch of a track that is not there.
     """
     bars = score.bars()
     end = max(1, bars[-1].end_tick if bars else 1)
@@ -32,7 +49,7 @@ def svg_roll(score: Score, *, width: int = 900, height: int = 260, title: str = 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{_text(label)}"'
         f' viewBox="0 0 {width + _LEGEND_WIDTH} {height}" width="{width + _LEGEND_WIDTH}"'
-        f' style="max-width:100%;height:auto" font-family="sans-serif" font-size="12">',
+        f' style="max-width:100%;height:auto" font-family="{_FONTS}" font-size="12">',
         f"<title>{_text(label)}</title>",
         f'<rect width="{width}" height="{height}" fill="#808080" fill-opacity="0.08"/>',
     ]
@@ -44,6 +61,17 @@ def svg_roll(score: Score, *, width: int = 900, height: int = 260, title: str = 
         parts.append(f'<path d="M{x:.1f} 0V{height}" stroke="#808080" stroke-opacity="0.35"/>')
         if index % numbered == 0:
             parts.append(f'<text x="{x + 3:.1f}" y="12" fill="#808080">{index + 1}</text>')
+    for index, start, stop in stretches:
+        if not 0 <= index < len(score.tracks):
+            raise UsageError(f"no track {index} to shade; the score has {len(score.tracks)}")
+        column = score.tracks[index].notes["pitch"]
+        top, bottom = (int(column.max()), int(column.min())) if len(column) else (high, low)
+        x, stop_x = (min(max(0, tick), end) * width / end for tick in (start, stop))
+        parts.append(
+            f'<rect x="{x:.1f}" y="{(high - top) * row:.1f}" width="{max(0.0, stop_x - x):.1f}"'
+            f' height="{(top - bottom + 1) * row:.1f}" fill="{COLOURS[index % len(COLOURS)]}"'
+            f' fill-opacity="0.16"/>'
+        )
     drawn = 0
     for index, track in enumerate(score.tracks):
         notes = track.notes[: max(0, MAX_NOTES - drawn)]
@@ -80,6 +108,34 @@ def svg_roll(score: Score, *, width: int = 900, height: int = 260, title: str = 
         )
     parts.append("</svg>")
     return "".join(parts)
+
+
+def roll_png(
+    score: Score,
+    *,
+    width: int = 900,
+    height: int = 260,
+    title: str = "",
+    stretches: Stretches = (),
+    scale: float = 2.0,
+) -> bytes:
+    """The picture of `svg_roll` as a PNG file on white, `scale` pixels a pixel of it.
+
+    Its text is drawn in a font of the system, so it differs a little between systems.
+
+    Raises `OutputError` where resvg-py is not installed, or cannot draw the picture.
+    """
+    try:
+        from resvg_py import svg_to_bytes
+    except ImportError:
+        raise OutputError(
+            'PNG needs resvg-py, which is not installed: pip install "musegen[png]", or take SVG'
+        ) from None
+    svg = svg_roll(score, width=width, height=height, title=title, stretches=stretches)
+    try:
+        return bytes(svg_to_bytes(svg_string=svg, background="#ffffff", zoom=scale))
+    except ValueError as error:
+        raise OutputError(f"resvg cannot draw the roll: {error}") from None
 
 
 def _text(text: str) -> str:
