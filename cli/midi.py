@@ -138,11 +138,48 @@ def convert(
         bool, typer.Option("--ports", help="Let more than 15 instruments use further MIDI ports.")
     ] = False,
 ) -> None:
-    """Convert between MIDI (.mid) and notation (.musicxml, .mxl); also cleans a MIDI file."""
+    """Convert between MIDI (.mid) and notation (.musicxml, .mxl); also cleans a MIDI file.
+
+    OUT may also be sound (.wav) or a piano roll (.svg, .png), which nothing can read back.
+    """
+    from musegen.music.files import write_whole
     from musegen.music.piece import Piece
+
+    from .companions import RENDERED, rendered
 
     piece = Piece.load(source)
     for line in piece.notes:
         note(f"{source}: {line}")
-    piece.save(target, ports=ports)
+    if target.suffix.lower() in RENDERED:
+        data, how = rendered(piece.score, target)
+        write_whole(target, data)
+        if how:
+            note(f"{target}: {how}")
+    else:
+        piece.save(target, ports=ports)
     note(f"wrote {target}: {piece.bars} bars, {piece.score.num_notes} notes")
+
+
+@app.command()
+def stems(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A MIDI or MusicXML file.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="A folder; without it IN's name and -stems."),
+    ] = None,
+) -> None:
+    """Write a MIDI file a track; each has the whole tempo map, and all begin at bar 1."""
+    from musegen.music.files import write_all
+    from musegen.music.piece import Piece
+
+    from .companions import stem_files
+
+    piece = Piece.load(source)
+    for line in piece.notes:
+        note(f"{source}: {line}")
+    folder = Path(f"{source.stem}-stems") if out is None else out.expanduser()
+    files = stem_files(piece.score, folder)
+    write_all(files, folders=True)
+    for path in files:
+        print(path)
+    note(f"wrote {counted(len(files), 'stem')} of {piece.bars} bars to {folder}")

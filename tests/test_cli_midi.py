@@ -53,7 +53,7 @@ def test_convert_there_and_back(tmp_path, capsys):
     [
         (["info", "none.mid"], 1),
         (["convert", "none.mid", "x.mid"], 1),
-        (["convert", str(WALTZ), "x.wav"], 2),
+        (["convert", str(WALTZ), "x.mp3"], 2),
         (["convert", str(WALTZ), "no/such/folder.mid"], 1),
         (["info"], 2),
         (["frobnicate"], 2),

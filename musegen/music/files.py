@@ -48,11 +48,12 @@ def write_whole(path: str | os.PathLike, data: bytes) -> None:
     write_all({Path(path): data})
 
 
-def write_all(files: Mapping[Path, bytes]) -> None:
-    """Writes several files, all of them whole or none: each by way of a temporary one beside it.
+def write_all(files: Mapping[Path, bytes], *, folders: bool = False) -> None:
+    """Writes several files, each whole or not at all, by way of temporary ones beside them.
 
-    Folders are made where they lack, one level deep. Raises `OutputError` where a path cannot be
-    written; nothing is left behind then, and no file that was there has changed.
+    `folders` makes folders that lack. Raises `OutputError` where a path cannot be written. Whatever
+    fails before all the temporary files are there (a full disk, a folder that may not be written)
+    leaves nothing behind, and no file that was there has changed.
     """
     for path in files:
         if path.is_dir():
@@ -62,9 +63,10 @@ def write_all(files: Mapping[Path, bytes]) -> None:
     path = Path()
     try:
         for number, (path, data) in enumerate(files.items()):
-            if len(files) > 1 and not path.parent.exists():
-                path.parent.mkdir()
-                made.append(path.parent)
+            if folders:
+                lacking = [part for part in (path.parent, *path.parents) if not part.exists()]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                made[:0] = dict.fromkeys(lacking)  # the deepest first
             temporary = path.with_name(f".{path.name[:40]}.{os.getpid()}.{number}.part")
             with open(temporary, "xb") as file:
                 temporaries[path] = temporary
