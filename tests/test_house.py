@@ -51,7 +51,7 @@ OUTSIDE = {
     "rich": {"cli"},
     "platformdirs": {"assets"},
     "resvg_py": {"music.roll"},
-    "safetensors": {"models", "training", "sampling"},
+    "safetensors": {"models", "training", "sampling", "evaluation"},
     "transformers": set(),
 }
 """Each outside library is imported in one place, so that it can break in one place."""

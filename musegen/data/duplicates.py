@@ -74,7 +74,7 @@ class Fingerprint:
 
 def fingerprint(score: Score) -> Fingerprint:
     """The fingerprints of a score."""
-    grams, _ = line_grams(score)
+    grams = line_grams(score)
     pitched: list[np.ndarray] = []
     drums: list[np.ndarray] = []
     for track in score.tracks:

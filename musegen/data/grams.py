@@ -68,22 +68,19 @@ def in_units(track: Track, ppq: int) -> tuple[np.ndarray, np.ndarray]:
     return onsets[order].astype(np.int64), pitches[order]
 
 
-def line_grams(score: Score) -> tuple[list[np.ndarray], int]:
-    """The grams of each line of the pitched tracks, in order, and how many notes the lines have.
+def line_grams(score: Score) -> list[np.ndarray]:
+    """The grams of each line of the pitched tracks, in order.
 
-    A track whose lines are one (a melody) gives it once. A note on both lines counts once.
+    A track whose lines are one (a melody) gives it once.
     """
     lines: list[np.ndarray] = []
-    notes = 0
     for track in score.tracks:
         if track.is_drum or not len(track):
             continue
         onsets, pitches = in_units(track, score.ppq)
         at, top = top_or_bottom(onsets, pitches, True)
         _, bottom = top_or_bottom(onsets, pitches, False)
-        apart = int(np.count_nonzero(top != bottom))
-        notes += len(at) + apart
         lines.append(hash_grams(steps_of(at, top)))
-        if apart:
+        if not np.array_equal(top, bottom):
             lines.append(hash_grams(steps_of(at, bottom)))
-    return lines, notes
+    return lines

@@ -1,0 +1,1 @@
+"""What a model's music is measured by."""
