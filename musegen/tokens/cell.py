@@ -103,7 +103,7 @@ class OpenCell:
 
     def _reserve(self, pitch: int) -> None:
         """Keeps the last place where the part can end on its last pitch free for that."""
-        places = np.flatnonzero(self._allowed[:, pitch] & self._onsets & self._free_voices())
+        places = np.flatnonzero(self._allowed[:, pitch] & self._onsets & (self._free_voices() > 0))
         self._closing = int(places[-1]) if len(places) else 0
         self._allowed, self._onsets = self._allowed.copy(), self._onsets.copy()
         self._onsets[self._closing + 1 :] = False

@@ -69,7 +69,10 @@ class LockedRhythm(OpenCell):
         ahead = form.fixed[(form.fixed[:, 0] >= slot.start) & (form.fixed[:, 0] < slot.end), 1]
         legal[ahead] = False
         together = sum(later.row[0] == slot.row[0] for later in slots[index + 1 :])
-        if form.last_pitch is not None and slots[-1].row[0] == slot.row[0]:
+        if form.last_pitch is not None and slots[-1].row[0] > slot.row[0]:
+            if slot.end > slots[-1].start:  # it would still sound where the part is to end on it
+                legal[form.last_pitch] = False
+        elif form.last_pitch is not None:
             legal[form.last_pitch + 1 :] = False
             if not together:
                 legal[: form.last_pitch] = False
@@ -141,12 +144,13 @@ class LockedPitches(OpenCell):
         try:
             if len(self.rows) == len(self._tune):
                 return most
+            after = position + (self._tune[len(self.rows)] <= pitch)
             low, high = 1, most
             while low < high:
                 middle = (low + high + 1) // 2
                 sounding = self._sounding.copy()
                 sounding[position : position + middle] += 1
-                if self._latest(sounding) >= position:
+                if self._latest(sounding) >= after:
                     low = middle
                 else:
                     high = middle - 1
