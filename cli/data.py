@@ -154,3 +154,42 @@ def build_shards(
         f"({report.seconds:.1f} s)",
         quiet=quiet,
     )
+
+
+@app.command("index")
+def index(
+    shards: Annotated[
+        Path, typer.Argument(help="The shards that the model was trained on (`data build`).")
+    ],
+    model: Annotated[str, typer.Option("--model", help="The folder, or the name, of that model.")],
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr.")] = False,
+) -> None:
+    """Put fingerprints of the training music beside a model, for the originality check."""
+    from musegen.assets import weights_path
+    from musegen.data.shards import ShardSet
+    from musegen.evaluation.originality import build_index
+    from musegen.tokens.tokenizer import load_tokenizer
+
+    folder = weights_path(model)
+    opened = ShardSet.open(shards)
+    with console.progress("indexing", quiet=quiet) as report_progress:
+        made = build_index(opened, load_tokenizer(opened.tokenizer_file()), report_progress)
+    path = made.save(folder)
+    usual = [
+        {"notes": notes, "excerpts": excerpts, "longest_run": typical}
+        for notes, excerpts, typical in zip(
+            made.sizes.tolist(), made.excerpts.tolist(), made.typical.tolist(), strict=True
+        )
+    ]
+    if as_json:
+        facts = {"file": path, "bytes": path.stat().st_size, "pieces": len(made.titles)}
+        console.out_json({**facts, "window": made.table.window, "usual": usual})
+        return
+    console.table(
+        ("notes", "held-out excerpts", "usual run at most"),
+        [(row["notes"], row["excerpts"], row["longest_run"]) for row in usual],
+    )
+    console.note(
+        f"{len(made.titles)} pieces in {path} ({console.size(path.stat().st_size)})", quiet=quiet
+    )

@@ -57,6 +57,26 @@ def test_build(music: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "train: pieces: " in capsys.readouterr().out
 
 
+def test_index(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    music, shards, model = tmp_path / "music", tmp_path / "shards", tmp_path / "model"
+    music.mkdir()
+    model.mkdir()
+    for seed in range(30):
+        pitches = np.random.default_rng(seed).integers(50, 80, 40)
+        notes = note_array((i * 240, 240, int(p), 80) for i, p in enumerate(pitches))
+        write_midi(Score(tracks=(Track(notes=notes),)), music / f"{seed}.mid")
+    assert run(["data", "build", str(music), "--out", str(shards), "--workers", "1"]) == 0
+    capsys.readouterr()
+    command = ["data", "index", str(shards), "--model", str(model)]
+    assert run([*command, "--json", "--quiet"]) == 0
+    said = capsys.readouterr()
+    facts = json.loads(said.out)
+    assert not said.err and facts["file"] == str(model / "originality.safetensors")
+    assert 20 < facts["pieces"] < 30 and facts["usual"][0]["notes"] == 32
+    assert run(command) == 0
+    assert "held-out excerpts" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -68,6 +88,9 @@ def test_build(music: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         (["build", "OUT/nothing", "--out", "OUT"], 1, "no folder"),
         (["build", "freedoom", "--out", "OUT", "--source", "OUT"], 1, "musegen data info freedoom"),
         (["info", "MUSIC"], 1, "no shards"),
+        (["index", "MUSIC", "--model", "MUSIC"], 1, "no shards"),
+        (["index", "MUSIC", "--model", "OUT/nothing"], 1, "no such folder"),
+        (["index", "MUSIC"], 2, "--model"),
         (["burn"], 2, "burn"),
     ],
 )
