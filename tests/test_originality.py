@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from musegen.assets import weights_path
 from musegen.data.build import build
 from musegen.data.grams import GRAM
 from musegen.data.shards import ShardSet
@@ -168,3 +169,14 @@ def test_neither_torch_nor_miditok_is_loaded() -> None:
         "assert not {'torch', 'miditok', 'symusic', 'music21'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_default_model_comes_with_its_index() -> None:
+    folder = weights_path("default")
+    assert (folder / INDEX_FILE).stat().st_size <= 3_000_000
+    index = OriginalityIndex.open(folder)
+    assert index is not None and len(index.titles) > 2000
+    assert index.sizes[0] == 32 and index.excerpts.min() >= 20
+    for seed in range(5):
+        found = index.check(melody(seed, notes=300))
+        assert not found.unusual and found.measured == 300
