@@ -33,11 +33,17 @@ def warn(message: str) -> None:
 
 def table(headings: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
     """An aligned table on stdout, plain text that `awk` reads too."""
+    for line in lines(headings, rows):
+        print(line)
+
+
+def lines(headings: tuple[str, ...], rows: list[tuple[Any, ...]]) -> Iterator[str]:
+    """The lines of an aligned table."""
     cells = [[str(cell) for cell in row] for row in [headings, *rows]]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
     for row in cells:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print(line.rstrip())
+        yield line.rstrip()
 
 
 def counted(count: int, thing: str) -> str:

@@ -11,17 +11,19 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from musegen import assets
+from musegen import __version__, assets
 from musegen.config import apply_overrides
 from musegen.errors import CheckpointError, UsageError
 from musegen.models.registry import GENERATORS, family_named
 from musegen.music.piece import Piece
-from musegen.sampling.stream import OnBar
-from musegen.tokens.assemble import assemble
+from musegen.provenance import Provenance
+from musegen.sampling.stream import OnBar, OnEvent
+from musegen.tokens.assemble import assemble, stretches
+from musegen.tokens.measure import measure
 from musegen.tokens.planning import Ask, plan_composition
 from musegen.tokens.tokenizer import (
     DocumentMix,
@@ -29,6 +31,7 @@ from musegen.tokens.tokenizer import (
     load_tokenizer,
     tokenizer_from_dict,
 )
+from musegen.tokens.wishes import Controls
 
 __all__ = ["Model", "Piece", "compose", "train"]
 
@@ -72,10 +75,10 @@ class Model:
 def compose(
     seed: Any = None,
     *,
-    bars: int = 16,
+    bars: int | None = None,
     seed_bars: int | None = None,
     instruments: Sequence[str] | None = None,
-    tempo: float | None = None,
+    tempo: float | str | None = None,
     time_signature: str | None = None,
     key: str | None = None,
     temperature: float = 1.0,
@@ -84,46 +87,58 @@ def compose(
     min_p: float = 0.0,
     num: int = 1,
     random_seed: int | None = None,
+    first_sample: int = 0,
     model: str | os.PathLike[str] | Model = "default",
     device: str = "auto",
     batch_size: int = 8,
     on_progress: OnProgress | None = None,
     on_bar: OnBar | None = None,
+    on_event: OnEvent | None = None,
+    **controls: Any,
 ) -> Piece | list[Piece]:
-    """Writes music: continues a seed, or begins with nothing.
+    """Writes music: continues a seed, writes parts of it anew, adds tracks, or begins with nothing.
 
     Args:
         seed: what to go on from: a path, bytes, `Score`, `Piece`, or an object of symusic,
-            pretty_midi, mido or music21. The result begins with it, unchanged.
-        bars: how many bars to write.
+            pretty_midi, mido or music21. What is not written anew stays, tick for tick.
+        bars: how many bars to write behind it; 16 by default, none with `fill` or `add`.
         seed_bars: use only the seed's first bars.
         instruments: names as in `["piano", "bass", "drums"]`; by default those of the seed.
-        tempo: quarter notes a minute of the new bars; by default the seed's last.
-        time_signature: meter of the new bars as in `"3/4"`; by default the seed's last.
+        tempo: quarter notes a minute of the new bars, as 96 or "96,120@9" (from bar 9 of the
+            piece); by default the seed's last.
+        time_signature: meter of the new bars, as in "3/4" or "4/4,3/4@9"; by default the seed's.
         key: as in `"D major"`; by default what the seed sounds like.
         temperature, top_k, top_p, min_p: how boldly to choose.
         num: how many pieces; more than one gives a list.
         random_seed: the same seed gives the same bytes (on CPU); if None, drawn and told in `info`.
+        first_sample: number of the first piece: `num=1, first_sample=3` is the fourth of `num=4`.
         model: a name of `musegen models`, a folder, or a loaded `Model`.
         device: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: how many pieces are written side by side; does not change what is written.
         on_progress: called as `on_progress(done, total, text)`.
         on_bar: called as `on_bar(sample, bar, notes)` as soon as a bar of the piece (from 0) is
             finished; `notes` is an array of musegen.tokens.plan.WRITTEN_DTYPE.
+        on_event: called with each note of a bar that is finished, then with the bar itself
+            (`musegen.sampling.stream.NoteEvent`, `BarEvent`).
+        **controls: what is asked of the notes, as in `fill="9-12@bass"`, `add="bass,drums"`,
+            `density="6-8@bass"`, `scale="D dorian"`: see `musegen.tokens.wishes.Controls`.
 
     Returns:
-        A `Piece` whose `info` tells bars, notes, tokens, seconds, seed and warnings; a list of
-        them if `num` is not 1. Ctrl-C returns what is finished.
+        A `Piece` whose `info` tells bars, notes, seconds, seed, warnings, and in `controls` what
+        was asked against what was measured; a list of them if `num` is not 1. Ctrl-C returns what
+        is finished.
 
     Raises:
-        UsageError: an option makes no sense, before anything is sampled.
+        UsageError: an option makes no sense, or two clash, before anything is sampled.
+        GenerationError: the rules leave no note that may come next.
         MidiError, CheckpointError, DeviceError: the seed, the model or the device cannot be used.
     """
     from musegen.sampling.draw import Draw
 
-    ask = Ask(bars, seed_bars, instruments, tempo, time_signature, key)
-    if num < 1:
-        raise UsageError(f"num {num}: ask for 1 piece or more")
+    wishes = Controls.of(**controls)
+    ask = Ask(bars, seed_bars, instruments, tempo, time_signature, key, wishes)
+    if num < 1 or first_sample < 0:
+        raise UsageError(f"num {num} from {first_sample}: ask for 1 piece or more, from 0 or more")
     random_seed = secrets.randbits(32) if random_seed is None else random_seed
     draw = Draw(random_seed, temperature, top_k, top_p, min_p)
     source = Piece.of(seed) if seed is not None else None
@@ -132,51 +147,84 @@ def compose(
     if not isinstance(model, Model):
         model = Model.from_pretrained(model, device)
     planned = planned.fitted(model.tokenizer)
+    plans = [planned.for_sample(random_seed, first_sample + i) for i in range(num)]
     started_s = time.perf_counter()
 
-    from musegen.guide import RowRequest
+    from musegen.guide import Engine, RowRequest
+    from musegen.sampling.engines.guided import GuidedEngine
     from musegen.sampling.engines.torch import TorchEngine, one_thread
     from musegen.sampling.sampler import sample
-    from musegen.sampling.stream import BarStream
+    from musegen.sampling.stream import BarStream, BarTimes, EventStream, TrackFacts
 
-    engine = TorchEngine(model.network)
-    guides = [model.tokenizer.guide(planned.plan, engine.max_positions) for _ in range(num)]
-
-    stream = BarStream(guides, on_bar, planned.plan.written_bars) if on_bar else None
+    reference = TorchEngine(model.network)
+    engine: Engine = reference
+    told = planned.told_channels()
+    if wishes.guidance != 1.0 and told:
+        names = [channel.name for channel in model.tokenizer.channels]
+        columns = [names.index(name) for name in told if name in names]
+        engine = GuidedEngine(engine, columns, wishes.guidance)
+    guides = [model.tokenizer.guide(plan, engine.max_positions) for plan in plans]
+    written_bars = planned.plan.written_bars
+    streams = [BarStream(guides, on_bar, written_bars)] if on_bar is not None else []
+    if on_event is not None:
+        facts = [TrackFacts(*track) for track in planned.track_facts()]
+        events = EventStream(on_event, BarTimes.of(*planned.bar_times()), facts)
+        streams.append(BarStream(guides, events, written_bars))
 
     def report(step: int) -> None:
-        if stream is not None:
+        for stream in streams:
             stream()
         if on_progress is not None:
-            done = sum(guide.bars_done for guide in guides)
-            on_progress(done, num * bars, f"{done} of {num * bars} bars")
+            done, total = sum(guide.bars_done for guide in guides), num * len(written_bars)
+            on_progress(done, total, f"{done} of {total} bars")
 
     with one_thread():
         samples = sample(
             model.network,
             [RowRequest(guide, engine) for guide in guides],
-            draw,
+            draw.shifted(first_sample),
             batch_size=batch_size,
             on_step=report,
         )
     seconds = time.perf_counter() - started_s
+    origin = Provenance(
+        version=__version__,
+        model=model.checkpoint.folder.name,
+        weights=model.checkpoint.weights_hash(),
+        random_seed=random_seed,
+        options={**ask.to_dict(), **draw.to_dict()},
+        seed=Path(source.info.get("file", "")).name if source is not None else "",
+        seed_sha256=source.sha256() if source is not None else "",
+        device=reference.device.type,
+    )
     pieces = []
     for index, written in enumerate(samples.results):
         if not written.finished_bars:
             continue  # Ctrl-C came before its first bar was finished
-        score = assemble(
-            planned.plan, written, names=planned.names, key=planned.key, title="musegen"
-        )
+        plan = plans[index]
+        score = assemble(plan, written, names=planned.names, key=planned.key, title="musegen")
         info = {
             "bars": written.finished_bars,
             "notes": len(written.notes),
             "tokens": guides[index].rows_drawn,
             "seconds": round(seconds / len(samples.results), 3),
             "seed": random_seed,
-            "sample": index,
+            "sample": first_sample + index,
             "interrupted": samples.interrupted,
-            "warnings": [*planned.warnings, *guides[index].warnings, *planned.silent(written)],
+            "controls": [
+                line.to_dict() for line in measure(plan, written, score, planned.names)
+            ],
+            "stretches": [
+                (one.track, one.start_tick, one.end_tick)
+                for one in stretches(plan, written.finished_bars)
+            ],
+            "warnings": [
+                *planned.warnings,
+                *guides[index].warnings,
+                *planned.silent(written, plan),
+            ],
         }
+        score = replace(origin, sample=first_sample + index).told(score)
         pieces.append(Piece(score, notes=source.notes if source is not None else (), info=info))
     if samples.interrupted and not pieces:
         raise KeyboardInterrupt

@@ -25,6 +25,17 @@ class FakePiece:
             "seconds": 0.5,
             "seed": 7,
             "warnings": ["program 99 was mapped to 0"],
+            "stretches": [],
+            "controls": [
+                {
+                    "control": "density",
+                    "track": "Bass",
+                    "bars": "1-4",
+                    "asked": "4-6 notes a bar",
+                    "measured": "5",
+                    "holds": True,
+                }
+            ],
         }
 
     def to_bytes(self, *, ports: bool = False) -> bytes:
@@ -81,7 +92,7 @@ def test_overview_names_every_verb(capsys):
 
 def test_every_verb_file_is_listed_and_the_other_way_round():
     folder = Path(main.__file__).parent
-    parts = {"__init__", "main", "console", "outputs"}
+    parts = {"__init__", "main", "console", "outputs", "companions"}
     assert {path.stem for path in folder.glob("*.py")} - parts == set(main.VERBS)
 
 
@@ -120,8 +131,9 @@ def test_version(capsys):
         ["compose", "--top-p", "1.5"],
         ["compose", "--num", "0"],
         ["compose", "--random-seed", "-1"],
-        ["compose", "--tempo", "0"],
-        ["compose", "--out", "-", "--json"],
+        ["compose", "--out", "-", "--json", "--num", "2"],
+        ["compose", "--roll", "gif"],
+        ["compose", "--variation", "2"],
         ["compose", "--out", "-", "--num", "2"],
         ["compose", "--out", ""],
         ["compose", "--out", "song.wav"],
@@ -218,7 +230,8 @@ def test_compose_passes_everything_on(api, tmp_path, capsys):
         "compose --seed-midi s.mid --seed-bars 4 --bars 8 --instruments piano,bass --tempo 96 "
         "--time-signature 3/4 --temperature 0.9 --top-k 5 --top-p 0.9 --min-p 0.1 "
         f"--random-seed 7 --model here --device cpu --out {out}"
-    ).split() + ["--key", "D major"]
+    ).split() + ["--key", "D major", "--scale", "D major", "--strict-scale", "--guidance", "2"]
+    arguments += "--fill 3-4@bass --fill 7 --density 4-6@bass".split()
     assert main.run(arguments) == 0
     [(seed, asked)] = api.calls
     asked.pop("on_progress")
@@ -227,7 +240,7 @@ def test_compose_passes_everything_on(api, tmp_path, capsys):
         "bars": 8,
         "seed_bars": 4,
         "instruments": ["piano", "bass"],
-        "tempo": 96.0,
+        "tempo": "96",
         "time_signature": "3/4",
         "key": "D major",
         "temperature": 0.9,
@@ -236,12 +249,19 @@ def test_compose_passes_everything_on(api, tmp_path, capsys):
         "min_p": 0.1,
         "num": 1,
         "random_seed": 7,
+        "first_sample": 0,
+        "fill": ["3-4@bass", "7"],
+        "density": ["4-6@bass"],
+        "strict_scale": True,
+        "scale": ["D major"],
+        "guidance": 2.0,
         "model": "here",
         "device": "cpu",
     }
     told = capsys.readouterr()
     assert told.out == f"{out}\n"
     assert "random seed 7" in told.err
+    assert "density  Bass   1-4   4-6 notes a bar  5         holds" in told.err
     assert "warning: program 99 was mapped to 0" in told.err
     assert told.err.count("the seed: a hanging note was closed") == 1
     assert out.read_bytes() == b"MThd"
@@ -251,7 +271,7 @@ def test_compose_json_is_one_document(api, tmp_path, capsys):
     assert main.run(["compose", "--num", "2", "--json", "--quiet", "--out", str(tmp_path)]) == 0
     files = json.loads(capsys.readouterr().out)["files"]
     assert [Path(file["path"]).name for file in files] == ["piece-1.mid", "piece-2.mid"]
-    assert set(files[0]) == {"path", "bars", "notes", "tokens", "seconds", "seed", "warnings"}
+    assert set(files[0]) == {"path", *FakePiece().info}
 
 
 def test_compose_to_stdout(api, capfdbinary):

@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "guide": set(),
     "config": {"errors"},
     "assets": {"errors"},
+    "provenance": {"errors", "music"},
     "music": LEAVES | {"music"},
     "tokens": LEAVES | {"tokens", "music"},
     "data": LEAVES | {"data", "tokens", "music"},

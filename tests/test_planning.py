@@ -38,7 +38,7 @@ def test_the_seed_decides_what_is_not_asked():
         (0, True, 1),
     ]
     assert {(b.numerator, b.denominator, b.tempo_us) for b in plan.bars} == {(2, 4, 400_000)}
-    asked = plan_composition(Ask(2, tempo_bpm=60, time_signature="6/8", key="A minor"), seed).plan
+    asked = plan_composition(Ask(2, tempo=60, time_signature="6/8", key="A minor"), seed).plan
     assert {(b.numerator, b.denominator, b.tempo_us) for b in asked.bars} == {(6, 8, 1_000_000)}
     assert asked.key == 1 + 9 + 12
 
@@ -85,4 +85,4 @@ def test_channels_are_counted_before_anything_is_written():
 def test_a_track_that_stays_silent_is_told():
     planned = plan_composition(Ask(bars=1, instruments=["violin", "cello"]), None)
     notes = np.array([(0, 0, 0.0, 1.0, 60, 70, -1)], dtype=WRITTEN_DTYPE)
-    assert planned.silent(Written(notes, 1)) == ("Cello was given no notes",)
+    assert planned.silent(Written(notes, 1), planned.plan) == ("Cello was given no notes",)

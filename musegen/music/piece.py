@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,14 +37,15 @@ class Piece:
         from musegen.music.export import MUSICXML_SUFFIXES, read_musicxml
 
         if Path(path).suffix.lower() in MUSICXML_SUFFIXES:
-            facts = {"file": os.fspath(path), "format": "musicxml"}
+            facts = {"file": os.fspath(path), "format": "musicxml", "sha256": _hash_of(path)}
             return cls(read_musicxml(path), info=facts)
         return cls._read(path)
 
     @classmethod
     def _read(cls, source: Source) -> Piece:
         score, report = read_midi(source)
-        return cls(score, report.notes, {"file": report.name, "format": report.format})
+        facts = {"file": report.name, "format": report.format, "sha256": _hash_of(source)}
+        return cls(score, report.notes, facts)
 
     @classmethod
     def of(cls, obj: Any) -> Piece:
@@ -69,6 +71,10 @@ class Piece:
     def bars(self) -> int:
         """How many bars it has, silent ones at the end included."""
         return len(self.score.bars())
+
+    def sha256(self) -> str:
+        """Hash of the file that it was read from; of the MIDI file that it makes, if of none."""
+        return self.info.get("sha256") or hashlib.sha256(self.to_bytes(ports=True)).hexdigest()
 
     def to_bytes(self, *, ports: bool = False) -> bytes:
         """The MIDI file as bytes; the same piece always gives the same."""
@@ -126,3 +132,13 @@ class Piece:
         title = f"{self.score.title!r}, " if self.score.title else ""
         tracks = len(self.score.tracks)
         return f"Piece({title}{self.bars} bars, {tracks} tracks, {self.score.num_notes} notes)"
+
+
+def _hash_of(source: Source) -> str:
+    """sha256 of a file, or of its bytes; empty for what can be read once only."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return hashlib.sha256(source).hexdigest()
+    if not isinstance(source, str | os.PathLike) or not Path(source).is_file():
+        return ""
+    with Path(source).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

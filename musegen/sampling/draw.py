@@ -47,9 +47,15 @@ class Draw:
         rules.top_p(probe, self.top_p)
         rules.min_p(probe, self.min_p)
 
+    def to_dict(self) -> dict[str, float]:
+        """The filters that are not the defaults, by name."""
+        default = Draw()
+        names = ("temperature", "top_k", "top_p", "min_p")
+        return {n: getattr(self, n) for n in names if getattr(self, n) != getattr(default, n)}
+
     def shifted(self, first: int) -> Draw:
-        """The same for a batch whose row 0 is sample `first`; the streams are shared."""
-        return replace(self, first=first)
+        """The same for a batch that begins `first` samples later; the streams are shared."""
+        return replace(self, first=self.first + first)
 
     def choose(self, logits: np.ndarray, allowed: np.ndarray, rows: Sequence[int]) -> np.ndarray:
         """Ids (B,) drawn from logits (B, V) where `allowed` (B, V) is true.

@@ -142,11 +142,11 @@ def assemble(
     if seed is None:
         tempos, meters = [], []
     starts = ticks[len(plan.seed_bars) :]
-    for bar, tick in zip(plan.bars[:new_bars], starts.tolist(), strict=False):
-        if not tempos or tempos[-1].tempo_us != bar.tempo_us:
-            tempos.append(Tempo(tick, bar.tempo_us))
-        if not meters or meters[-1][1:] != (bar.numerator, bar.denominator):
-            meters.append(Meter(tick, bar.numerator, bar.denominator))
+    for new, tick in zip(plan.bars[:new_bars], starts.tolist(), strict=False):
+        if not tempos or tempos[-1].tempo_us != new.tempo_us:
+            tempos.append(Tempo(tick, new.tempo_us))
+        if not meters or meters[-1][1:] != (new.numerator, new.denominator):
+            meters.append(Meter(tick, new.numerator, new.denominator))
     keys = base.keys
     if new_bars and key is not None and (not keys or keys[-1][1:] != key[1:]):
         keys = (*keys, key._replace(tick=seam))

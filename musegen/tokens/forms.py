@@ -116,9 +116,9 @@ class CellForms:
             for planned, gone in self.canvas.removed.items():
                 if self.plan.tracks[planned].seed_track == other:
                     keep &= ~gone
-                    for (who, _), notes in self.plan.kept.items():
+                    for (who, _), kept in self.plan.kept.items():
                         if who == planned:
-                            keep[list(notes)] = True
+                            keep[list(kept)] = True
             notes = track.notes[keep]
             start = notes["start_tick"].astype(np.int64)
             found.append(np.stack((start, start + notes["duration_tick"], notes["pitch"]), axis=1))

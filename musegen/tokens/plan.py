@@ -11,7 +11,7 @@ is a run of bars of one track that is written; everything outside the regions is
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from functools import cached_property
 from typing import Literal, Protocol
@@ -105,6 +105,12 @@ class Told:
     """Mean pitch."""
     loudness: float | None = None
     """Mean velocity."""
+
+    def names(self) -> tuple[str, ...]:
+        """The side channels that are told (musegen/tokens/controls.py)."""
+        channels = {"notes": "notes_left"}
+        told = [item.name for item in fields(self) if getattr(self, item.name) is not None]
+        return tuple(channels.get(name, name) for name in told)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,14 @@
 """From what a person asks, in words, to a `CompositionPlan`.
 
-Everything is checked before any sampling begins: names, ranges, what the seed holds.
+Everything is checked before any sampling begins: names, ranges, regions, what the seed holds, and
+whether the wishes go together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -14,13 +16,24 @@ from musegen.errors import MidiError, UsageError
 from musegen.music.instruments import parse_instrument
 from musegen.music.names import parse_key, parse_meter
 from musegen.music.normal import content_end
-from musegen.music.ranges import instrument_range
-from musegen.music.score import Bar, Key, Meter, Score, Track
+from musegen.music.score import Bar, Key, Meter, Score
 from musegen.music.transform import slice_bars, without_tail
-from musegen.tokens.plan import BarPlan, CompositionPlan, TrackPlan, Written
+from musegen.tokens.plan import BarPlan, CompositionPlan, Region, TrackPlan, Written
+from musegen.tokens.regions import (
+    Roster,
+    added_regions,
+    filled_regions,
+    planned_track,
+    sounds_as,
+)
+from musegen.tokens.ruling import kept_notes, rule_cells
 from musegen.tokens.tokenizer import Tokenizer
+from musegen.tokens.wishes import Controls, Wish, parse_changes
 
-__all__ = ["MAX_BARS", "MAX_MELODIC", "Ask", "plan_composition"]
+__all__ = ["DEFAULT_BARS", "MAX_BARS", "MAX_MELODIC", "Ask", "Planned", "plan_composition"]
+
+DEFAULT_BARS = 16
+"""New bars, where nothing of the seed is written anew."""
 
 MAX_BARS = 1024
 """Bars that one call writes at most."""
@@ -34,6 +47,9 @@ MAX_MELODIC = 15
 DEFAULT_BPM = 110.0
 """Tempo of a piece from nothing."""
 
+_KEPT_STREAM = 1
+"""Names the random stream that chooses the notes a variation keeps; notes are drawn from others."""
+
 _LISTEN_BARS = 32
 """Tracks that rest for so many bars before the seam are not gone on with."""
 
@@ -42,23 +58,33 @@ _LISTEN_BARS = 32
 class Ask:
     """What a person asks; None where the seed, or a default, decides."""
 
-    bars: int = 16
+    bars: int | None = None
+    """New bars; 16 by default, none where regions of the seed are asked for."""
     seed_bars: int | None = None
     instruments: Sequence[str] | None = None
-    tempo_bpm: float | None = None
+    tempo: float | str | None = None
+    """Quarter notes a minute, as 96 or "96,120@9" (bars of the piece, from 1)."""
     time_signature: str | None = None
+    """As "3/4" or "4/4,3/4@9"."""
     key: str | None = None
-    style: str = ""
+    controls: Controls = field(default_factory=Controls)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.bars <= MAX_BARS:
+        if self.bars is not None and not 1 <= self.bars <= MAX_BARS:
             raise UsageError(f"bars {self.bars}: ask for 1 to {MAX_BARS}")
         if self.seed_bars is not None and self.seed_bars < 1:
             raise UsageError(f"seed bars {self.seed_bars}: use 1 or more, or leave it out for all")
-        if self.tempo_bpm is not None and not 10 <= self.tempo_bpm <= 500:
-            raise UsageError(f"tempo {self.tempo_bpm}: ask for 10 to 500 quarter notes a minute")
         if self.instruments is not None and not [name for name in self.instruments if name.strip()]:
             raise UsageError("instruments: name at least one, as in piano,bass,drums")
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is not the default, by name, as JSON holds it."""
+        facts = {item.name: getattr(self, item.name) for item in fields(self)}
+        facts.pop("controls")
+        if self.instruments is not None:
+            facts["instruments"] = list(self.instruments)
+        asked = {name: value for name, value in facts.items() if value is not None}
+        return asked | self.controls.to_dict()
 
 
 @dataclass(frozen=True)
@@ -73,23 +99,62 @@ class Planned:
     warnings: tuple[str, ...]
     meter_asked: bool = False
     """Whether the meter was asked for by name: then it is not mapped to another."""
+    variation: float = 1.0
+    """The share of old notes in filled cells that make way."""
 
-    def silent(self, written: Written) -> tuple[str, ...]:
+    def for_sample(self, random_seed: int, sample: int) -> CompositionPlan:
+        """The plan of one sample: which old notes stay is drawn for each."""
+        if self.variation >= 1:
+            return self.plan
+        sequence = np.random.SeedSequence([random_seed, sample, _KEPT_STREAM])
+        rng = np.random.Generator(np.random.PCG64(sequence))
+        return replace(self.plan, kept=kept_notes(self.plan, self.variation, rng))
+
+    def told_channels(self) -> tuple[str, ...]:
+        """The side channels that say what was asked for, by name: those that guidance sharpens."""
+        names = {name for rule in self.plan.rules.values() for name in rule.told.names()}
+        names |= {"style"} if self.plan.style else set()
+        names |= {"key"} if self.plan.key else set()
+        return tuple(sorted(names))
+
+    def bar_times(self) -> tuple[list[float], list[float]]:
+        """Of each bar of the piece: its quarter notes, and the seconds a quarter note lasts."""
+        plan = self.plan
+        lengths = [4 * bar.numerator / bar.denominator for bar in plan.bars]
+        seconds = [bar.tempo_us / 1e6 for bar in plan.bars]
+        if plan.seed is None:
+            return lengths, seconds
+        old = [(bar.end_tick - bar.start_tick) / plan.seed.ppq for bar in plan.seed_bars]
+        lines = [plan.seed.seconds_at(bar.start_tick) for bar in plan.seed_bars]
+        lines.append(plan.seed.seconds_at(plan.seed_bars[-1].end_tick) if plan.seed_bars else 0.0)
+        pace = [
+            (end - start) / quarters
+            for start, end, quarters in zip(lines, lines[1:], old, strict=False)
+        ]
+        return old + lengths, pace + seconds
+
+    def track_facts(self) -> list[tuple[str, int, bool]]:
+        """Name, program and whether it is drums, of each track that is written."""
+        pairs = zip(self.names, self.plan.tracks, strict=True)
+        return [(name, item.program, item.is_drum) for name, item in pairs]
+
+    def silent(self, written: Written, plan: CompositionPlan) -> tuple[str, ...]:
         """A line for each track that was asked for and has no note."""
         sounding = set(written.notes["track"].tolist())
+        sounding |= {track for (track, _), notes in plan.kept.items() if notes}
         return tuple(
             f"{name} was given no notes" for i, name in enumerate(self.names) if i not in sounding
         )
 
     def fitted(self, tokenizer: Tokenizer) -> Planned:
         """The plan in meters that a preset can write: a seed's own may be none of them."""
-        if self.meter_asked:
+        if self.meter_asked or not self.plan.bars:
             return self
         bar = self.plan.bars[0]
         near = tokenizer.meter_for(bar.numerator, bar.denominator)
         if near == (bar.numerator, bar.denominator):
             return self
-        bars = tuple(BarPlan(*near, bar.tempo_us) for bar in self.plan.bars)
+        bars = tuple(BarPlan(*near, each.tempo_us) for each in self.plan.bars)
         warning = (
             f"the seed's meter {bar.numerator}/{bar.denominator} is not in the preset "
             f"{tokenizer.name!r}: the new bars are in {near[0]}/{near[1]}"
@@ -101,32 +166,140 @@ def plan_composition(ask: Ask, seed: Score | None, name: str = "the seed") -> Pl
     """Checks what is asked against the seed and makes the plan.
 
     Raises:
-        UsageError: an unknown name, more instruments than channels, more seed bars than there are.
+        UsageError: an unknown name, a region outside the piece, wishes that clash, more
+            instruments than channels, more seed bars than there are.
         MidiError: the seed (called `name`) has no notes, or more tracks than MIDI has channels.
     """
     warnings: list[str] = []
     key = parse_key(ask.key) if ask.key is not None else None
-    meter = parse_meter(ask.time_signature) if ask.time_signature is not None else None
+    wishes = ask.controls.wishes()
+    fills, adds, keeps = (
+        [wish for wish in wishes if wish.kind == kind] for kind in ("fill", "add", "keep")
+    )
     seed_bars: tuple[Bar, ...] = ()
     if seed is not None:
         seed, seed_bars = _cut_seed(seed, ask.seed_bars, name, warnings)
     elif ask.seed_bars is not None:
         raise UsageError("seed bars without a seed: name a MIDI file to go on from")
-    tracks, names = _tracks(ask, seed, seed_bars, warnings)
-    tempo_us = _tempo_us(ask, seed)
-    if meter is None:
-        last = seed.meters[-1] if seed is not None else Meter(0, 4, 4)
-        meter = Meter(0, last.numerator, last.denominator)
-    bars = tuple(BarPlan(meter.numerator, meter.denominator, tempo_us) for _ in range(ask.bars))
+    in_seed = bool(fills or adds) and seed is not None
+    new_bars = ask.bars if ask.bars is not None else (0 if in_seed else DEFAULT_BARS)
+    _check_new(ask, new_bars, fills, adds)
+    roster = Roster(seed)
+    regions: list[Region] = []
+    if new_bars:
+        for item, called in zip(*_tracks(ask, seed, seed_bars, warnings), strict=True):
+            roster.add(item, called)
+        first = len(seed_bars)
+        regions = [Region(i, first, first + new_bars) for i in range(len(roster.tracks))]
+    regions += filled_regions(fills, keeps, roster, seed_bars)
+    regions += added_regions(adds, roster, seed_bars, new_bars)
+    _check_channels(roster)
     plan = CompositionPlan(
-        tracks=tracks,
-        bars=bars,
+        tracks=tuple(roster.tracks),
+        bars=_bars(ask, seed, len(seed_bars), new_bars),
         seed=seed,
         seed_bars=seed_bars,
+        regions=tuple(regions),
         key=_key_id(key),
-        style=ask.style,
+        style=ask.controls.style,
     )
-    return Planned(plan, names, key, tuple(warnings), ask.time_signature is not None)
+    variation = ask.controls.variation
+    if variation is not None and not fills:
+        raise UsageError("--variation: there is no --fill whose old notes it could keep")
+    lengths_q = [
+        *((bar.end_tick - bar.start_tick) / seed.ppq for bar in seed_bars if seed is not None),
+        *(4 * bar.numerator / bar.denominator for bar in plan.bars),
+    ]
+    plan = rule_cells(
+        plan,
+        roster,
+        wishes,
+        lengths_q,
+        strict_scale=ask.controls.strict_scale,
+        strict_chords=ask.controls.strict_chords,
+        variation=f"--variation {variation:g}" if variation is not None and variation < 1 else "",
+    )
+    return Planned(
+        plan,
+        tuple(roster.names),
+        key,
+        tuple(warnings),
+        ask.time_signature is not None,
+        1.0 if variation is None else variation,
+    )
+
+
+def _check_new(ask: Ask, new_bars: int, fills: Sequence[Wish], adds: Sequence[Wish]) -> None:
+    """What says something of new bars needs some."""
+    if new_bars:
+        return
+    region = (*fills, *adds)[0].text
+    for option, value in (
+        ("--tempo", ask.tempo),
+        ("--time-signature", ask.time_signature),
+        ("--instruments", ask.instruments),
+    ):
+        if value is not None:
+            raise UsageError(
+                f"{option} and {region} clash: the bars there have theirs already; "
+                "--bars N writes new ones behind them"
+            )
+
+
+def _check_channels(roster: Roster) -> None:
+    """Raises UsageError where the tracks are more than a port has channels."""
+    new = [item for item in roster.tracks if item.seed_track is None]
+    drums = sum(item.is_drum for item in new)
+    if drums > 1:
+        raise UsageError("instruments: one drum kit is possible, a port has one drum channel")
+    seed_tracks = roster.seed.tracks if roster.seed is not None else ()
+    melodic = len(new) - drums + sum(not track.is_drum for track in seed_tracks)
+    if melodic > MAX_MELODIC and len(new) > drums:
+        raise UsageError(
+            f"{melodic} melodic instruments: MIDI has channels for {MAX_MELODIC} beside the drums; "
+            "ask for fewer"
+        )
+
+
+def _bars(ask: Ask, seed: Score | None, first: int, count: int) -> tuple[BarPlan, ...]:
+    """The new bars with their meters and tempi, those of the seed's end where nothing is asked."""
+    last = seed.meters[-1] if seed is not None else Meter(0, 4, 4)
+    tempo_us = seed.tempos[-1].tempo_us if seed is not None else round(6e7 / DEFAULT_BPM)
+    meters: dict[int, Meter] = {}
+    tempos: dict[int, int] = {}
+    if ask.time_signature is not None:
+        for text, bar in _changes(ask.time_signature, "time signature", first, count):
+            meters[bar] = parse_meter(text)
+    if ask.tempo is not None:
+        for text, bar in _changes(f"{ask.tempo}", "tempo", first, count):
+            tempos[bar] = _tempo_us(text)
+    bars = []
+    for bar in range(count):
+        last, tempo_us = meters.get(bar, last), tempos.get(bar, tempo_us)
+        bars.append(BarPlan(last.numerator, last.denominator, tempo_us))
+    return tuple(bars)
+
+
+def _changes(text: str, what: str, first: int, count: int) -> list[tuple[str, int]]:
+    """Values with the new bars (from 0) from which they hold."""
+    found = []
+    for value, bar in parse_changes(text, what=what):
+        if 1 < bar <= first:
+            raise UsageError(f"{what} {value} at bar {bar}: that bar is the seed's")
+        if bar > first + count:
+            raise UsageError(f"{what} {value} at bar {bar}: the piece has {first + count} bars")
+        found.append((value, max(0, bar - 1 - first)))
+    return found
+
+
+def _tempo_us(text: str) -> int:
+    try:
+        bpm = float(text)
+    except ValueError:
+        raise UsageError(f"tempo {text!r}: say a number, as in 96 or 96,120@9") from None
+    if not 10 <= bpm <= 500:
+        raise UsageError(f"tempo {text}: ask for 10 to 500 quarter notes a minute")
+    return round(6e7 / bpm)
 
 
 def _cut_seed(
@@ -156,14 +329,6 @@ def _cut_seed(
     return seed, tuple(bars[:count])
 
 
-def _tempo_us(ask: Ask, seed: Score | None) -> int:
-    if ask.tempo_bpm is not None:
-        return round(6e7 / ask.tempo_bpm)
-    if seed is not None:
-        return seed.tempos[-1].tempo_us
-    return round(6e7 / DEFAULT_BPM)
-
-
 def _tracks(
     ask: Ask, seed: Score | None, seed_bars: tuple[Bar, ...], warnings: list[str]
 ) -> tuple[tuple[TrackPlan, ...], tuple[str, ...]]:
@@ -171,9 +336,9 @@ def _tracks(
     sounding = _sounding(seed, seed_bars) if seed is not None else []
     if ask.instruments is None:
         if seed is None:
-            return (_track(0, False),), ("Piano",)
+            return (planned_track(0, False),), ("Piano",)
         chosen = tuple(
-            _track(_sounds_as(seed.tracks[index]), seed.tracks[index].is_drum, seed, index)
+            planned_track(sounds_as(seed.tracks[index]), seed.tracks[index].is_drum, seed, index)
             for index in sounding
         )
         resting = sum(len(track) > 0 for track in seed.tracks) - len(sounding)
@@ -192,24 +357,14 @@ def _tracks(
                 for index in free
                 if seed is not None
                 and seed.tracks[index].is_drum == instrument.is_drum
-                and (instrument.is_drum or _sounds_as(seed.tracks[index]) == instrument.program)
+                and (instrument.is_drum or sounds_as(seed.tracks[index]) == instrument.program)
             ),
             None,
         )
         if match is not None:
             free.remove(match)
-        tracks.append(_track(instrument.program, instrument.is_drum, seed, match))
+        tracks.append(planned_track(instrument.program, instrument.is_drum, seed, match))
         names.append(instrument.name)
-    if sum(track.is_drum for track in tracks) > 1:
-        raise UsageError("instruments: one drum kit is possible, a port has one drum channel")
-    melodic = sum(not track.is_drum for track in tracks if track.seed_track is None) + sum(
-        not track.is_drum for track in (seed.tracks if seed is not None else ())
-    )
-    if melodic > MAX_MELODIC and any(track.seed_track is None for track in tracks):
-        raise UsageError(
-            f"{melodic} melodic instruments: MIDI has channels for {MAX_MELODIC} beside the drums; "
-            "ask for fewer"
-        )
     return tuple(tracks), tuple(names)
 
 
@@ -222,24 +377,6 @@ def _sounding(seed: Score, bars: tuple[Bar, ...]) -> list[int]:
         if len(track) and track.notes["start_tick"][-1] >= since
     ]
     return near or [index for index, track in enumerate(seed.tracks) if len(track)]
-
-
-def _sounds_as(track: Track) -> int:
-    """The program in force at the end of a track: new notes will sound in it."""
-    return track.program_changes[-1].program if track.program_changes else track.program
-
-
-def _track(
-    program: int, is_drum: bool, seed: Score | None = None, index: int | None = None
-) -> TrackPlan:
-    """A track within its instrument's range, or as far as the seed itself goes beyond it."""
-    if is_drum:
-        return TrackPlan(program, True, index)
-    low, high = instrument_range(program)
-    if seed is not None and index is not None:
-        pitches = seed.tracks[index].notes["pitch"]
-        low, high = min(low, int(np.min(pitches))), max(high, int(np.max(pitches)))
-    return TrackPlan(program, False, index, low, high)
 
 
 def _key_id(key: Key | None) -> int:

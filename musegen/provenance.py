@@ -1,0 +1,103 @@
+"""Where a file came from: a text in it that says how it was made, and how to make it again.
+
+One text meta event at the beginning, `musegen ` and a JSON object on one line: version, model and
+the hash of its weights, random seed, number of the sample, options that are not the defaults, name
+and hash of the seed file. Paths of the user's machine are not in it. A file that was made from a
+file of ours holds both texts; the last one is its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from musegen.errors import MidiError
+from musegen.music.score import Score, Text
+
+__all__ = ["Provenance", "file_sha256"]
+
+PREFIX = "musegen "
+
+
+def file_sha256(path: Path) -> str:
+    """The hash of a file, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """All that decides the bytes of a composed file."""
+
+    version: str
+    """Of musegen."""
+    model: str
+    """Its name, or that of its folder."""
+    weights: str
+    """sha256 of model.safetensors."""
+    random_seed: int
+    sample: int = 0
+    """Which of the pieces of the run it is, from 0."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of `musegen.compose` that are not the defaults."""
+    seed: str = ""
+    """Name of the seed's file; empty from nothing, or where it was no file."""
+    seed_sha256: str = ""
+    """Of its bytes; empty from nothing."""
+    device: str = "cpu"
+    """Other devices than the CPU do not promise the same bytes."""
+
+    def text(self) -> str:
+        """The text of the meta event."""
+        facts = {key: value for key, value in asdict(self).items() if value not in ("", {}, None)}
+        return PREFIX + json.dumps(facts, ensure_ascii=True, sort_keys=True, allow_nan=False)
+
+    def told(self, score: Score) -> Score:
+        """The score with this text in it."""
+        return score.replace(comments=(*score.comments, Text(0, self.text())))
+
+    @classmethod
+    def of(cls, score: Score, name: str = "the file") -> Provenance:
+        """What a score says of itself.
+
+        Raises:
+            MidiError: it says nothing, or not in our words.
+        """
+        texts = [comment.text for comment in score.comments if comment.text.startswith(PREFIX)]
+        if not texts:
+            raise MidiError(f"{name}: it does not say how it was made; musegen did not write it")
+        try:
+            facts = json.loads(texts[-1].removeprefix(PREFIX))
+            kinds = {"version": str, "model": str, "weights": str, "random_seed": int}
+            kinds |= {"sample": int, "options": dict, "seed": str, "seed_sha256": str}
+            kinds |= {"device": str}
+            if set(facts) - set(kinds) or any(type(facts[k]) is not kinds[k] for k in facts):
+                raise ValueError("fields that we do not write")
+            return cls(**facts)
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise MidiError(f"{name}: its text on how it was made is damaged ({error})") from None
+
+    def command(self) -> str:
+        """The command line that makes the file again, given the seed's file and the model."""
+        words = ["musegen", "compose"]
+        if self.seed_sha256:
+            words += ["--seed-midi", self.seed or "SEED.mid"]
+        for key, value in self.options.items():
+            option = "--" + key.replace("_", "-")
+            values = value if isinstance(value, list) and key != "instruments" else [value]
+            for one in values:
+                if one is True:
+                    words.append(option)
+                elif isinstance(one, list):
+                    words += [option, ",".join(map(str, one))]
+                else:
+                    words += [option, str(one)]
+        words += ["--model", self.model, "--random-seed", str(self.random_seed)]
+        if self.sample:
+            words += ["--first-sample", str(self.sample)]
+        return shlex.join(words)
