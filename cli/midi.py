@@ -22,7 +22,8 @@ _Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout
 
 @app.command()
 def info(
-    file: Annotated[Path, typer.Argument(help="A MIDI or MusicXML file.")], as_json: _Json = False
+    file: Annotated[Path, typer.Argument(help="A MIDI, MusicXML or DAWproject file.")],
+    as_json: _Json = False,
 ) -> None:
     """What is in a file: meter, key, tempo, tracks, and what was repaired while reading."""
     from musegen.music.piece import Piece
@@ -130,7 +131,9 @@ def check(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A MIDI or MusicXML file.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="A MIDI, MusicXML or DAWproject file.")
+    ],
     target: Annotated[
         Path, typer.Argument(metavar="OUT", help="Written in the format of its suffix.")
     ],
@@ -138,9 +141,10 @@ def convert(
         bool, typer.Option("--ports", help="Let more than 15 instruments use further MIDI ports.")
     ] = False,
 ) -> None:
-    """Convert between MIDI (.mid) and notation (.musicxml, .mxl); also cleans a MIDI file.
+    """Convert between MIDI (.mid), notation (.musicxml, .mxl) and sessions (.dawproject).
 
-    OUT may also be sound (.wav) or a piano roll (.svg, .png), which nothing can read back.
+    From .mid to .mid it cleans a file. OUT may also be sound (.wav) or a piano roll (.svg, .png),
+    which nothing can read back.
     """
     from musegen.music.files import write_whole
     from musegen.music.piece import Piece

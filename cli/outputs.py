@@ -10,7 +10,7 @@ from pathlib import Path
 from musegen.errors import OutputError, UsageError
 
 STDOUT = "-"
-SUFFIXES = (".mid", ".midi", ".musicxml", ".xml", ".mxl")
+SUFFIXES = (".mid", ".midi", ".musicxml", ".xml", ".mxl", ".dawproject")
 """What makes `--out NAME` a file."""
 
 

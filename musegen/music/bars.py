@@ -24,6 +24,17 @@ def barline_after(score: Score, tick: int) -> int:
     return tick
 
 
+def barline_before(score: Score, tick: int) -> int:
+    """The last barline at or before a tick, on the same grid as `Score.bars()`."""
+    start, numerator, denominator = next(
+        meter for meter in reversed(score.meters) if meter.tick <= max(0, tick)
+    )
+    length = 4 * score.ppq * numerator / denominator
+    bars = math.floor((tick - start + 1) / length)  # one too many where a barline is rounded up
+    line = start + round(bars * length)
+    return line if line <= tick else max(start, start + round((bars - 1) * length))
+
+
 def require_bars(score: Score, until_tick: int, name: str = "score") -> None:
     """Raises `MidiError` where the bar grid up to a tick has more than `MAX_BARS` bars."""
     count = 0.0

@@ -16,6 +16,8 @@ from musegen.music.midi import read_midi
 from musegen.music.score import Score
 from musegen.music.writer import write_midi
 
+DAWPROJECT_SUFFIX = ".dawproject"
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -33,10 +35,17 @@ class Piece:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Piece:
-        """Reads a MIDI file, or a MusicXML file by its suffix. Raises `MidiError`."""
+        """Reads a MIDI file, or by its suffix MusicXML or a DAWproject. Raises `MidiError`."""
         from musegen.music.export import MUSICXML_SUFFIXES, read_musicxml
 
-        if Path(path).suffix.lower() in MUSICXML_SUFFIXES:
+        suffix = Path(path).suffix.lower()
+        if suffix == DAWPROJECT_SUFFIX:
+            from musegen.music.dawproject_reader import read_dawproject
+
+            score, notes = read_dawproject(path)
+            facts = {"file": os.fspath(path), "format": "dawproject", "sha256": _hash_of(path)}
+            return cls(score, notes, facts)
+        if suffix in MUSICXML_SUFFIXES:
             facts = {"file": os.fspath(path), "format": "musicxml", "sha256": _hash_of(path)}
             return cls(read_musicxml(path), info=facts)
         return cls._read(path)
@@ -81,7 +90,10 @@ class Piece:
         return write_midi(self.score, ports=ports)
 
     def save(self, path: str | os.PathLike, *, ports: bool = False) -> Path:
-        """Writes `.mid` (or `.midi`), or notation by its suffix (`.musicxml`, `.xml`, `.mxl`).
+        """Writes in the format of the suffix.
+
+        `.mid` (or `.midi`), notation (`.musicxml`, `.xml`, `.mxl`) or `.dawproject`, in which what
+        was composed (`info["stretches"]`) has clips of its own.
 
         `ports` lets instruments beyond 15 go to further MIDI ports. Raises `OutputError` where
         the path cannot be written, `UsageError` for another suffix.
@@ -94,8 +106,14 @@ class Piece:
             write_midi(self.score, path, ports=ports)
         elif suffix in MUSICXML_SUFFIXES:
             write_musicxml(self.score, path)
+        elif suffix == DAWPROJECT_SUFFIX:
+            from musegen.music.dawproject import write_dawproject
+
+            write_dawproject(self.score, path, generated=self.info.get("stretches", ()))
         else:
-            raise UsageError(f"{path}: cannot tell the format; end the name in .mid or .musicxml")
+            raise UsageError(
+                f"{path}: cannot tell the format; end the name in .mid, .musicxml or .dawproject"
+            )
         return path
 
     def to_symusic(self) -> Any:
