@@ -68,6 +68,8 @@ class Companions:
     ) -> list[Path]:
         """Writes what was asked for beside `path`, never over it; gives the paths, in order.
 
+        But a `.dawproject` is written again with the preview in it.
+
         All is made before the first file is written. Files of these names are written over; other
         files in the folder of the stems stay. `stretches` (track, start_tick, end_tick) are shaded
         in the roll. Says on stderr how the preview was made.
@@ -89,11 +91,16 @@ class Companions:
             files[target], how = rendered(piece.score, target, stretches=stretches)
             if how:
                 note(f"{target}: {how}", quiet=quiet)
+        if self.preview and path.suffix.lower() == ".dawproject":
+            from musegen.music.dawproject import write_dawproject
+
+            audio = files[path.with_name(f"{path.stem}.{self.preview}")]
+            files[path] = write_dawproject(piece.score, generated=stretches, audio=audio)
         if self.score:
             target = path.with_name(f"{path.stem}.musicxml")
             files[target] = musicxml_bytes(piece.score, name=str(target))
         write_all(files, folders=True)
-        return list(files)
+        return [target for target in files if target != path]
 
     def _flags(self) -> list[str]:
         return [

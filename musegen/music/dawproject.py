@@ -11,8 +11,9 @@ note whatever the meter. What is written, and why so:
   (musegen/music/dawproject_clips.py).
 - Controllers, bends, aftertouch and later program changes as automation of the track, held from
   point to point as MIDI does.
-- What the format has no place for (ticks a quarter note, key signatures, lyrics, silent bars at the
-  end) as JSON in comments that no host shows (of `Arrangement` and `Clips`), so that it comes back.
+- What the format has no place for (ticks a quarter note, key signatures, lyrics, the order of the
+  controllers at one tick, silent bars at the end) as JSON in comments that no host shows (of
+  `Arrangement` and `Clips`), so that it comes back.
 
 Read again by musegen/music/dawproject_reader.py.
 """
@@ -42,6 +43,7 @@ from musegen.music.dawproject_clips import (
     Clip,
     automations_of,
     clips_of,
+    control_order,
     sections_of,
 )
 from musegen.music.files import write_whole
@@ -304,7 +306,11 @@ class _Project:
 
     def _lanes(self, index: int, sections: Sequence[tuple[int, str]]) -> None:
         score, xml, track = self.score, self.xml, self.score.tracks[index]
-        facts = {"lyrics": [list(lyric) for lyric in track.lyrics]} if track.lyrics else {}
+        facts: dict[str, object] = {}
+        if track.lyrics:
+            facts["lyrics"] = [list(lyric) for lyric in track.lyrics]
+        if order := control_order(track):
+            facts["controls"] = order
         end_tick = max(barline_after(score, content_end(score)), score.length_tick)
         with xml.element("Lanes", track=self.track_ids[index], id=xml.new_id()):
             with xml.element("Clips", id=xml.new_id(), comment=_private(facts)):

@@ -134,3 +134,23 @@ def automations_of(track: Track) -> list[Automation]:
         else:
             add(tick, value / 127, "polyPressure", key=pitch)
     return list(found.values())
+
+
+def control_order(track: Track) -> list[list]:
+    """Where controllers of one tick do not come lane by lane: [tick, their numbers in order].
+
+    It matters: registered parameters (the range of bends) are three controllers in a row.
+    """
+    controls = track.controls
+    lanes = [BANK_MSB, BANK_LSB] if track.bank else []
+    ranks: dict[int, int] = {}
+    for number in (*lanes, *controls["number"].tolist()):
+        ranks.setdefault(number, len(ranks))
+    rank = np.array([ranks[number] for number in controls["number"].tolist()], np.int64)
+    by_lanes = np.lexsort((rank, controls["tick"]))
+    moved = controls["tick"][by_lanes != np.arange(len(controls))]
+    order = []
+    for tick in np.unique(moved).tolist():
+        first, last = np.searchsorted(controls["tick"], (tick, tick + 1)).tolist()
+        order.append([tick, controls["number"][first:last].tolist()])
+    return order

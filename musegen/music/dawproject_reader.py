@@ -49,6 +49,8 @@ FINE_PPQ = 960
 _RAMP_BEATS = 0.25
 """A ramp of tempo becomes steps of at least so many beats, at most `_RAMP_STEPS` of them."""
 _RAMP_STEPS = 256
+_MAX_TEMPOS = 50_000
+"""With so many steps of tempo, no further ramp is written out."""
 _INSTRUMENT = re.compile(r"MIDI (program|drum kit) (\d{1,3})(?:, bank (\d{1,5}))?:")
 _CREDITS = (
     *("Artist", "Album", "OriginalArtist", "Composer", "Songwriter", "Producer", "Arranger"),
@@ -149,6 +151,7 @@ def _tempo_map(project: Node, arrangement: Node, findings: Findings) -> TempoMap
         later, goal, _ = following
         findings.add("a ramp of tempo was read as steps")
         parts = min(_RAMP_STEPS, math.floor((later - time) / _RAMP_BEATS))
+        parts = parts if len(steps) < _MAX_TEMPOS else 0
         for part in range(parts):  # each at the tempo of its middle
             share = part / parts
             middle = bpm + (share + 0.5 / parts) * (goal - bpm)
@@ -333,10 +336,11 @@ def _tracks(
 def _track(place: _Place, content: Content, ppq: int, findings: Findings) -> Track:
     notes = _notes(content, ppq, findings)
     controls, bends, pressures, programs = _automation(content, ppq)
+    all_facts = [_facts(comment) for comment in content.clip_comments]
     lyrics = tuple(
         Text(tick, text)
-        for comment in content.clip_comments
-        for tick, text in _rows(_facts(comment), "lyrics", 2)
+        for facts in all_facts
+        for tick, text in _rows(facts, "lyrics", 2)
         if isinstance(text, str)
     )
     said = _INSTRUMENT.match(place.comment)
@@ -349,6 +353,10 @@ def _track(place: _Place, content: Content, ppq: int, findings: Findings) -> Tra
             program = programs.pop(0).program
         if bank:
             controls = _without_bank(controls)
+        order = {
+            tick: numbers for facts in all_facts for tick, numbers in _rows(facts, "controls", 2)
+        }
+        controls = _in_order(controls, order)
     elif not programs and not lyrics:
         program, is_drum = _guessed(place.name, is_drum, findings)
     return Track(
@@ -420,6 +428,21 @@ def _without_bank(controls: np.ndarray) -> np.ndarray:
         found = np.flatnonzero((controls["number"] == select) & (controls["tick"] == 0))
         drop += found[:1].tolist()
     return np.delete(controls, drop)
+
+
+def _in_order(controls: np.ndarray, by_tick: dict[int, Any]) -> np.ndarray:
+    """Controllers of one tick in the order of their numbers, where that is about the same ones."""
+    order = np.arange(len(controls))
+    for tick, numbers in by_tick.items():
+        first, last = np.searchsorted(controls["tick"], (tick, tick + 1)).tolist()
+        waiting: dict[int, list[int]] = {}
+        for index in range(last - 1, first - 1, -1):
+            waiting.setdefault(int(controls["number"][index]), []).append(index)
+        if isinstance(numbers, list) and len(numbers) == last - first:
+            found = [waiting[one].pop() for one in numbers if type(one) is int and waiting.get(one)]
+            if len(found) == last - first:
+                order[first:last] = found
+    return controls[order]
 
 
 def _guessed(name: str, is_drum: bool, findings: Findings) -> tuple[int, bool]:

@@ -23,6 +23,10 @@ from musegen.music.smf import Findings
 
 MAX_STEPS = 1_000_000
 """Notes, points, clips and turns of loops that are followed."""
+MAX_TIME = 1e9
+"""In beats or seconds, and the greatest number that is read at all."""
+STEP_CHARACTERS = 100
+"""A long text counts as a step per so many characters, for an alias repeats it."""
 NEAR_BEATS = 1e-6
 """Times nearer than this are equal: programs write six decimals."""
 MIN_LOOP = 1e-3
@@ -33,12 +37,12 @@ DEFAULT_VELOCITY = 100
 
 
 def finite(text: str) -> float | None:
-    """A number; None for what is none, for infinity, and for a missing attribute."""
+    """A number up to MAX_TIME; None for what is none and for a missing attribute."""
     try:
         value = float(text) if len(text) <= 40 else math.nan
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if abs(value) <= MAX_TIME else None
 
 
 class TempoMap:
@@ -140,8 +144,8 @@ class Timelines:
             if node.tag in ("Lanes", "Markers", "Clips", "Notes", "Points"):
                 self._follow(node, self._frame, "", 0)
 
-    def _step(self) -> None:
-        self._steps += 1
+    def _step(self, count: int = 1) -> None:
+        self._steps += count
         if self._steps > MAX_STEPS:
             raise MidiError(
                 f"{self._name}: its loops and aliases unroll to more than {MAX_STEPS:,} notes,"
@@ -152,7 +156,7 @@ class Timelines:
         return self.tracks.setdefault(track, Content())
 
     def _follow(self, node: Node, frame: Frame, track: str, depth: int) -> None:
-        self._step()
+        self._step(1 + len(node.children))  # all of them are looked at, each time
         if depth > MAX_DEPTH:
             raise MidiError(f"{self._name}: clips that contain each other without end")
         track = node.get("track") or track
@@ -162,6 +166,7 @@ class Timelines:
                 self._follow(child, frame, track, depth + 1)
         elif node.tag == "Clips":
             if comment := node.get("comment"):
+                self._step(len(comment) // STEP_CHARACTERS)
                 self._content(track).clip_comments.append(comment)
             for clip in node:
                 if clip.tag == "Clip":
@@ -173,10 +178,10 @@ class Timelines:
             self._points(node, frame, track)
         elif node.tag in ("Markers", "markers"):
             for marker in node:
-                self._step()
-                time = finite(marker.get("time"))
+                time, text = finite(marker.get("time")), marker.get("name")
+                self._step(len(text) // STEP_CHARACTERS)
                 if time is not None:
-                    self.markers.append((frame.beat(time), marker.get("name")))
+                    self.markers.append((frame.beat(time), text))
         else:
             self._findings.add(
                 {
@@ -190,7 +195,6 @@ class Timelines:
     # --- clips ------------------------------------------------------------------------------------
 
     def _clip(self, clip: Node, frame: Frame, track: str, depth: int) -> None:
-        self._step()
         if clip.get("enable") in ("false", "0"):
             self._findings.add("a muted clip was dropped")
             return
@@ -245,7 +249,6 @@ class Timelines:
     # --- notes ------------------------------------------------------------------------------------
 
     def _note(self, note: Node, frame: Frame, track: str) -> None:
-        self._step()
         time, duration = finite(note.get("time")), finite(note.get("duration"))
         key = finite(note.get("key"))
         if note.tag != "Note" or time is None or duration is None or key is None:
@@ -305,7 +308,6 @@ class Timelines:
         for point in node:
             if point.tag == "Target":
                 continue
-            self._step()
             time, text = finite(point.get("time")), point.get("value")
             value = {"true": 1.0, "false": 0.0}.get(text, finite(text))
             if time is None or value is None:
