@@ -12,7 +12,7 @@ import numpy as np
 
 from musegen.errors import TokenError
 from musegen.music.score import Bar, Score, Track
-from musegen.tokens.cell import Row
+from musegen.tokens.cell import OpenCell, Row
 from musegen.tokens.controls import CellControls, PieceControls, estimate_key, told_class
 from musegen.tokens.grid import Grid
 from musegen.tokens.plan import CompositionPlan
@@ -253,10 +253,19 @@ class Canvas:
         start = self.bars[bar].start_tick
         ends = self.rung.setdefault(place, [])
         ends[:] = [note for note in ends if note[1] > start]
-        for head, pitch, _, duration in self.notes[self.index(bar, place)].tolist():
+        index = self.plan.tracks[self.plan_track[place]].seed_track
+        rows = self.notes[self.index(bar, place)].tolist()
+        for (head, pitch, _, duration), source in zip(rows, self.sources[bar, place], strict=True):
+            if source == OpenCell.PINNED:
+                continue  # one of the notes that stay: they are known by their ticks
             begin = head - FIRST_POSITION
             end = begin + int(self.vocabulary.duration_units[duration - 1])
-            ends.append((start + self._ticks(begin), start + self._ticks(end), (pitch - 1) % 128))
+            first, last = start + self._ticks(begin), start + self._ticks(end)
+            if source >= 0 and index is not None:
+                note = self.seed.tracks[index].notes[source]
+                first = int(note["start_tick"])
+                last = first + int(note["duration_tick"])
+            ends.append((first, last, (pitch - 1) % 128))
 
     def _ticks(self, units: int) -> int:
         return round(units * self.seed.ppq / self.vocabulary.grid)

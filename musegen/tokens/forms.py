@@ -16,7 +16,7 @@ import numpy as np
 from musegen.errors import TokenError
 from musegen.tokens.canvas import Canvas
 from musegen.tokens.cell import CellForm, Row, Slot
-from musegen.tokens.plan import Classes
+from musegen.tokens.plan import CellRule, Classes
 from musegen.tokens.vocabulary import DRUM_PITCH, DRUM_PROGRAM, FIRST_POSITION, PITCH
 
 __all__ = ["CellForms"]
@@ -50,17 +50,20 @@ class CellForms:
         vocabulary, index = self.vocabulary, self.canvas.plan_track[place]
         track, rule = self.plan.tracks[index], self.plan.rule(index, bar)
         units, room = self._units_of(bar), self._room(bar, place)
+        slots = self._slots(index, bar, units) if rule.lock == "rhythm" else None
         start_tick = self.canvas.bars[bar].start_tick
         notes, own = self._fixed[place]
         begin = np.floor(self.canvas.units(notes[:, 0] - start_tick)).astype(np.int64)
         end = np.ceil(self.canvas.units(notes[:, 1] - start_tick)).astype(np.int64)
-        near = (end > 0) & (begin < room)
+        # Locked notes keep their length, beyond the region too.
+        near = (end > 0) & (begin < max([room, *(slot.end for slot in slots or ())]))
         begin, end, pitch, own = begin[near], end[near], notes[near, 2], own[near]
         begin, end, pitch, own = self._with_other_drums(place, start_tick, begin, end, pitch, own)
 
         allowed = self._allowed(index, bar, units)
         for first, last, which in zip(begin.tolist(), end.tolist(), pitch.tolist(), strict=True):
             allowed[max(first, 0) : last, which] = False
+        onsets = self._onsets(rule.grid_q, units)
         window = min(room, units + int(vocabulary.duration_units[-1]))
         rung = [
             (which, math.ceil(self.canvas.units(np.array(stop - start_tick))))
@@ -79,17 +82,15 @@ class CellForms:
         must = must_sound or ends_here
         must = must or (track.first_pitch is not None and not begun and bool(last_cell))
         most = min(rule.most_notes, self.plan.max_notes_per_cell)
-        slots, tune = None, None
-        if rule.lock == "rhythm":
-            slots = self._slots(index, bar, units)
-        elif rule.lock == "pitch":
-            tune = self._tune(index, bar)
+        least = rule.least_notes
+        if must and not least:
+            least = 1 if ends_here or self._has_room(allowed, onsets, rule, sounding) else 0
         return CellForm(
             allowed=allowed,
-            onsets=self._onsets(rule.grid_q, units),
+            onsets=onsets,
             room=window,
             base=self._base(place),
-            least=min(max(rule.least_notes, int(must)), most),
+            least=min(least, most),
             most=most,
             limit=rule.max_polyphony,
             sounding=sounding,
@@ -97,7 +98,7 @@ class CellForms:
             ringing=tuple(rung),
             pinned=self._pinned(index, place, bar, units),
             slots=slots,
-            tune=tune,
+            tune=self._tune(index, bar) if rule.lock == "pitch" else None,
             first_pitch=None if begun else track.first_pitch,
             last_pitch=track.last_pitch if ends_here else None,
             preferred=self._by_class(rule.wished, units) if rule.wished else None,
@@ -131,13 +132,37 @@ class CellForms:
         exact = math.floor(self.canvas.units(np.array(place.end_tick - place.start_tick)))
         return max(1, min(int(self.canvas.bar_units[bar]), exact))
 
+    @staticmethod
+    def _has_room(
+        allowed: np.ndarray, onsets: np.ndarray, rule: CellRule, sounding: np.ndarray
+    ) -> bool:
+        """Whether any note may begin in a cell."""
+        able = onsets & allowed.any(axis=1)
+        if rule.max_polyphony:
+            able = able & (sounding[: len(onsets)] < rule.max_polyphony)
+        return bool(able.any())
+
     def _room(self, bar: int, place: int) -> int:
-        """Units from a bar's start to the end of its region."""
+        """Units from a bar's start to the end of its region, or to a bar that needs its voices."""
         end = bar + 1
         while end < self.canvas.num_bars and not self.canvas.given[end, place]:
+            if self._needs_voices(end, bar, place):
+                break
             end += 1
         ticks = self.canvas.bars[end - 1].end_tick - self.canvas.bars[bar].start_tick
         return max(1, math.floor(self.canvas.units(np.array(ticks))))
+
+    def _needs_voices(self, bar: int, before: int, place: int) -> bool:
+        """Whether notes of the bar `before` must not ring into a bar: it owes notes of its own."""
+        index = self.canvas.plan_track[place]
+        track, rule = self.plan.tracks[index], self.plan.rule(index, bar)
+        if not rule.max_polyphony:
+            return False
+        ends = bar == self._cell_bars[place][-1] and (
+            track.first_pitch is not None or track.last_pitch is not None
+        )
+        other = self.plan.rule(index, before).max_polyphony != rule.max_polyphony
+        return bool(rule.least_notes or rule.lock or ends or other)
 
     def _base(self, place: int) -> int:
         return DRUM_PITCH if self.canvas.programs[place] == DRUM_PROGRAM else PITCH

@@ -86,7 +86,10 @@ class EventGuide:
         if not self._cell.complete:
             return advance
         ahead = self._close_cell()
-        return advance if ahead is None else _joined([advance, ahead])
+        if ahead is None:  # all is there already: what is left to draw is the last cell's end
+            self._finished, self._at = False, int(np.flatnonzero(self._to_write)[-1])
+            return self._restart()
+        return _joined([advance, ahead])
 
     def mask(self, field: int, chosen: Sequence[int]) -> np.ndarray:
         size, cell = self.tokenizer.field_sizes[field], self._cell

@@ -203,20 +203,17 @@ def _check_cell(
         other = "pitch_range" if "pitch_range" in wished.by_kind else "chords"
         raise clash(by_scale, other, "no pitch is left")
     anywhere = set().union(*(pitches for _, pitches in spans))
-    for kind in _OF_TRACKS:
+    for kind in _ends_in(plan, track, bar, rule, anywhere):
         pitch = getattr(item, kind)
-        if pitch is None or kind not in wished.by_kind:
-            continue
-        if pitch not in anywhere and _is_end(plan, track, bar, kind):
-            low, high = rule.pitch_range or (item.lowest_pitch, item.highest_pitch)
-            if low <= pitch <= high:
-                raise clash(kind, by_scale, f"pitch {pitch} is not in it")
-            if "pitch_range" in wished.by_kind:
-                raise clash(kind, "pitch_range", f"pitch {pitch} is outside {low} to {high}")
-            raise UsageError(
-                f"{wished.text(kind)}: the instrument reaches from {low} to {high}; "
-                "--pitch-range widens it"
-            )
+        low, high = rule.pitch_range or (item.lowest_pitch, item.highest_pitch)
+        if low <= pitch <= high:
+            raise clash(kind, by_scale, f"pitch {pitch} is not in it")
+        if "pitch_range" in wished.by_kind:
+            raise clash(kind, "pitch_range", f"pitch {pitch} is outside {low} to {high}")
+        raise UsageError(
+            f"{wished.text(kind)}: the instrument reaches from {low} to {high}; "
+            "--pitch-range widens it"
+        )
     if rule.lock:
         _check_lock(plan, track, bar, rule, wished, clash)
         return
@@ -236,13 +233,22 @@ def _check_cell(
     ends = {item.first_pitch, item.last_pitch} - {None}
     if rule.most_notes < len(ends) and len(list(_written(plan, track))) == 1:
         raise clash("density", "last_pitch", f"the part needs {len(ends)} notes")
-    if rule.most_notes < 1 and item.last_pitch is not None and _is_end(plan, track, bar, "last"):
+    last_bar = bar == np.flatnonzero(plan.open_cells[:, track])[-1]
+    if rule.most_notes < 1 and item.last_pitch is not None and last_bar:
         raise clash("density", "last_pitch", "its last bar must have a note")
 
 
-def _is_end(plan: CompositionPlan, track: int, bar: int, kind: str) -> bool:
-    bars = np.flatnonzero(plan.open_cells[:, track])
-    return bool(bar == bars[-1]) if kind.startswith("last") else len(bars) == 1
+def _ends_in(
+    plan: CompositionPlan, track: int, bar: int, rule: CellRule, pitches: set[int]
+) -> Iterator[str]:
+    """Which ends of its part a cell would have to hold, and cannot."""
+    item, bars = plan.tracks[track], np.flatnonzero(plan.open_cells[:, track])
+    if item.last_pitch is not None and bar == bars[-1] and item.last_pitch not in pitches:
+        yield "last_pitch"
+    # The part begins where it may; the first bar that must have notes must have that one.
+    begins = bar == bars[0] and (rule.least_notes or len(bars) == 1)
+    if item.first_pitch is not None and begins and item.first_pitch not in pitches:
+        yield "first_pitch"
 
 
 def _pitches(item: TrackPlan, rule: CellRule) -> list[tuple[float, set[int]]]:
@@ -320,9 +326,12 @@ def kept_notes(
         if item.seed_track is None:
             continue
         notes = seed.tracks[item.seed_track].notes
-        for _, bar in _written(plan, track):
-            able = plan.seed_notes(track, bar)
-            rule, start = plan.rule(track, bar), 0
+        bars = [bar for _, bar in _written(plan, track)]
+        touched = [plan.seed_notes(track, bar) for bar in bars]
+        gone = np.concatenate([*touched, np.zeros(0, np.int64)])
+        stays = np.setdiff1d(np.arange(len(notes)), gone).tolist()
+        for bar, able in zip(bars, touched, strict=True):
+            rule = plan.rule(track, bar)
             if not len(able):
                 continue
             start = plan.seed_bars[bar].start_tick
@@ -331,10 +340,11 @@ def kept_notes(
             for index in rng.permutation(able).tolist():
                 if len(chosen) == count:
                     break
-                if _may_stay(item, rule, notes, index, chosen, start, seed.ppq):
+                if _may_stay(item, rule, notes, index, [*stays, *chosen], start, seed.ppq):
                     chosen.append(index)
             if chosen:
                 kept[track, bar] = tuple(sorted(chosen))
+                stays += chosen
     return kept
 
 
