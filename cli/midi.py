@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .console import counted, note, out_json, table
+from .console import counted, note, out_json, progress, table
 
 app = typer.Typer(
     help="Look at, check and convert MIDI files.",
@@ -187,3 +187,48 @@ def stems(
     for path in files:
         print(path)
     note(f"wrote {counted(len(files), 'stem')} of {piece.bars} bars to {folder}")
+
+
+@app.command()
+def why(
+    file: Annotated[Path, typer.Argument(help="A MIDI file that musegen wrote.")],
+    rerun: Annotated[
+        bool, typer.Option("--rerun", help="Make it again and compare; exit 1 if it differs.")
+    ] = False,
+    seed_midi: Annotated[
+        Path | None,
+        typer.Option(help="The seed, where it is not beside the file or in this folder."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The model, where it is not the installed one of its name.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """How a file was made, and the command that makes it again."""
+    from dataclasses import asdict
+
+    from musegen.music.piece import Piece
+    from musegen.provenance import Provenance
+
+    origin = Provenance.of(Piece.load(file).score, str(file))
+    facts: dict[str, Any] = {**asdict(origin), "command": origin.command()}
+    if rerun:
+        from musegen import api
+
+        with progress("making it again") as report:
+            made = api.remake(origin, file.parent, seed=seed_midi, model=model, on_progress=report)
+        facts["same"] = made.to_bytes(ports=True) == file.read_bytes()
+    if as_json:
+        out_json(facts)
+    else:
+        for key in ("version", "model", "weights", "random_seed", "sample", "seed", "seed_sha256"):
+            if facts[key] not in ("", None):
+                print(f"{key.replace('_', ' '):12} {facts[key]}")
+        for key, value in origin.options.items():
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+            print(f"{key.replace('_', ' '):12} {shown}")
+        print(f"{'command':12} {facts['command']}")
+        if rerun:
+            print(f"{'again':12} {'the same bytes' if facts['same'] else 'other bytes'}")
+    if rerun and not facts["same"]:
+        raise typer.Exit(1)

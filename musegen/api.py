@@ -33,7 +33,7 @@ from musegen.tokens.tokenizer import (
 )
 from musegen.tokens.wishes import Controls
 
-__all__ = ["Model", "Piece", "compose", "train"]
+__all__ = ["Model", "Piece", "compose", "remake", "train"]
 
 OnProgress = Callable[[float, float | None, str], None]
 """`on_progress(done, total, text)`; total is None while nobody knows it."""
@@ -211,9 +211,7 @@ def compose(
             "seed": random_seed,
             "sample": first_sample + index,
             "interrupted": samples.interrupted,
-            "controls": [
-                line.to_dict() for line in measure(plan, written, score, planned.names)
-            ],
+            "controls": [line.to_dict() for line in measure(plan, written, score, planned.names)],
             "stretches": [
                 (one.track, one.start_tick, one.end_tick)
                 for one in stretches(plan, written.finished_bars)
@@ -229,6 +227,47 @@ def compose(
     if samples.interrupted and not pieces:
         raise KeyboardInterrupt
     return pieces[0] if num == 1 else pieces
+
+
+def remake(
+    origin: Provenance,
+    folder: str | os.PathLike[str] = ".",
+    *,
+    seed: str | os.PathLike[str] | None = None,
+    model: str | os.PathLike[str] | None = None,
+    on_progress: OnProgress | None = None,
+) -> Piece:
+    """Composes a file again from what it says of itself (`musegen.provenance`), on the CPU.
+
+    Args:
+        origin: what it says.
+        folder: where its seed is looked for, by name; the working folder is the other place.
+        seed: the seed's file, where it is elsewhere.
+        model: the model, where it is not the installed one of its name.
+        on_progress: called as `on_progress(done, total, text)`.
+
+    Raises:
+        MidiError: the seed is not found, or is not the one that it was made from.
+        CheckpointError: the weights are others.
+    """
+    found = origin.find_seed(Path(folder), Path(seed) if seed is not None else None)
+    used = Model.from_pretrained(model or origin.model, "cpu")
+    if used.checkpoint.weights_hash() != origin.weights:
+        raise CheckpointError(
+            f"model {model or origin.model!r} has other weights than the file was made with "
+            f"({origin.weights[:12]}...); name the model that has them with --model"
+        )
+    piece = compose(
+        found,
+        model=used,
+        random_seed=origin.random_seed,
+        first_sample=origin.sample,
+        on_progress=on_progress,
+        **origin.options,
+    )
+    if isinstance(piece, list):
+        raise UsageError("the file says that it is several pieces")
+    return piece
 
 
 def train(

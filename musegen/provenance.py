@@ -23,6 +23,10 @@ __all__ = ["Provenance", "file_sha256"]
 
 PREFIX = "musegen "
 
+_NOT_OPTIONS = {"seed", "model", "random_seed", "first_sample", "num", "device"}
+_NOT_OPTIONS |= {"batch_size", "on_progress", "on_bar", "on_event"}
+"""Arguments of `compose` that no file may set."""
+
 
 def file_sha256(path: Path) -> str:
     """The hash of a file, as 64 hexadecimal digits."""
@@ -78,9 +82,30 @@ class Provenance:
             kinds |= {"device": str}
             if set(facts) - set(kinds) or any(type(facts[k]) is not kinds[k] for k in facts):
                 raise ValueError("fields that we do not write")
-            return cls(**facts)
+            origin = cls(**facts)
+            if set(origin.options) & _NOT_OPTIONS or "/" in origin.model or "/" in origin.seed:
+                raise ValueError("options that we do not write")
+            return origin
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise MidiError(f"{name}: its text on how it was made is damaged ({error})") from None
+
+    def find_seed(self, folder: Path, named: Path | None = None) -> Path | None:
+        """The seed's file: the one that is named, or of its name in a folder or the working one.
+
+        None from nothing. Raises MidiError where it is not found, or is another.
+        """
+        if not self.seed_sha256:
+            return None
+        if named is None and not self.seed:
+            raise MidiError("its seed was no file: name the file that it is in with --seed-midi")
+        places = [named] if named is not None else [folder / self.seed, Path(self.seed)]
+        there = [place for place in places if place.is_file()]
+        if not there:
+            raise MidiError(f"the seed {places[0].name} is not found: name it with --seed-midi")
+        for place in there:
+            if file_sha256(place) == self.seed_sha256:
+                return place
+        raise MidiError(f"{there[0]} has changed since the file was made: it is not its seed")
 
     def command(self) -> str:
         """The command line that makes the file again, given the seed's file and the model."""

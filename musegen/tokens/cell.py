@@ -192,6 +192,8 @@ class OpenCell:
         if self._pinned and self._pinned[0][0] == FIRST_POSITION + position:
             pinned = self._pinned[0][1]
             mask[pinned:] = False
+            if not self._positions()[position]:  # drawn to pass, not to write
+                mask[:] = False
             if self._may_pass():
                 mask[pinned] = True
         return mask

@@ -81,8 +81,11 @@ class CellForms:
         ends_here = track.last_pitch is not None and bool(last_cell)
         must = must_sound or ends_here
         must = must or (track.first_pitch is not None and not begun and bool(last_cell))
-        most = min(rule.most_notes, self.plan.max_notes_per_cell)
-        least = rule.least_notes
+        pinned = self._pinned(index, bar, units)
+        # Of two notes that stay and fall on one place of the grid, one row is shown; both count.
+        hidden = len(self.plan.kept.get((index, bar), ())) - len(pinned)
+        most = max(0, min(rule.most_notes, self.plan.max_notes_per_cell) - hidden)
+        least = max(0, rule.least_notes - hidden)
         if must and not least:
             least = 1 if ends_here or self._has_room(allowed, onsets, rule, sounding) else 0
         return CellForm(
@@ -96,7 +99,7 @@ class CellForms:
             sounding=sounding,
             fixed=np.stack((begin, pitch), axis=1),
             ringing=tuple(rung),
-            pinned=self._pinned(index, place, bar, units),
+            pinned=pinned,
             slots=slots,
             tune=self._tune(index, bar) if rule.lock == "pitch" else None,
             first_pitch=None if begun else track.first_pitch,
@@ -245,7 +248,7 @@ class CellForms:
             axis=1,
         )
 
-    def _pinned(self, index: int, place: int, bar: int, units: int) -> tuple[Row, ...]:
+    def _pinned(self, index: int, bar: int, units: int) -> tuple[Row, ...]:
         kept = np.array(self.plan.kept.get((index, bar), ()), dtype=np.int64)
         rows = self._rows(index, bar, kept, units) if len(kept) else np.zeros((0, 4), np.int64)
         first = {(row[0], row[1]): row for row in sorted(rows.tolist(), reverse=True)}
