@@ -301,6 +301,11 @@ class _Writer:
                 f"random seed {file['seed']}",
                 quiet=self.quiet,
             )
+            if file.get("originality"):
+                from musegen.evaluation.originality import Originality
+
+                told = Originality(**file["originality"]).line()
+                console.note(f"  originality: {told}", quiet=self.quiet)
             asked = [line for line in file["controls"] if line["control"] != "bars"]
             for line in (
                 console.lines(

@@ -22,7 +22,7 @@ from musegen.models.registry import GENERATORS, family_named
 from musegen.music.piece import Piece
 from musegen.provenance import Provenance
 from musegen.sampling.stream import OnBar, OnEvent
-from musegen.tokens.assemble import assemble, stretches
+from musegen.tokens.assemble import assemble, only_written, stretches
 from musegen.tokens.measure import measure
 from musegen.tokens.planning import Ask, plan_composition
 from musegen.tokens.tokenizer import (
@@ -150,6 +150,7 @@ def compose(
     plans = [planned.for_sample(random_seed, first_sample + i) for i in range(num)]
     started_s = time.perf_counter()
 
+    from musegen.evaluation.originality import OriginalityIndex
     from musegen.guide import Engine, RowRequest
     from musegen.sampling.engines.guided import GuidedEngine
     from musegen.sampling.engines.torch import TorchEngine, one_thread
@@ -187,6 +188,7 @@ def compose(
             on_step=report,
         )
     seconds = time.perf_counter() - started_s
+    index = OriginalityIndex.open(model.checkpoint.folder)
     origin = Provenance(
         version=__version__,
         model=model.checkpoint.folder.name,
@@ -198,31 +200,32 @@ def compose(
         device=reference.device.type,
     )
     pieces = []
-    for index, written in enumerate(samples.results):
+    for number, written in enumerate(samples.results):
         if not written.finished_bars:
             continue  # Ctrl-C came before its first bar was finished
-        plan = plans[index]
+        plan = plans[number]
         score = assemble(plan, written, names=planned.names, key=planned.key, title="musegen")
+        spans = stretches(plan, written.finished_bars)
+        likeness = index.check(only_written(score, spans)) if index is not None else None
         info = {
             "bars": written.finished_bars,
             "notes": len(written.notes),
-            "tokens": guides[index].rows_drawn,
+            "tokens": guides[number].rows_drawn,
             "seconds": round(seconds / len(samples.results), 3),
             "seed": random_seed,
-            "sample": first_sample + index,
+            "sample": first_sample + number,
             "interrupted": samples.interrupted,
             "controls": [line.to_dict() for line in measure(plan, written, score, planned.names)],
-            "stretches": [
-                (one.track, one.start_tick, one.end_tick)
-                for one in stretches(plan, written.finished_bars)
-            ],
+            "stretches": [(one.track, one.start_tick, one.end_tick) for one in spans],
+            "originality": likeness.to_dict() if likeness is not None else None,
             "warnings": [
                 *planned.warnings,
-                *guides[index].warnings,
+                *guides[number].warnings,
                 *planned.silent(written, plan),
+                *([likeness.line()] if likeness is not None and likeness.unusual else []),
             ],
         }
-        score = replace(origin, sample=first_sample + index).told(score)
+        score = replace(origin, sample=first_sample + number).told(score)
         pieces.append(Piece(score, notes=source.notes if source is not None else (), info=info))
     if samples.interrupted and not pieces:
         raise KeyboardInterrupt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,6 +27,7 @@ __all__ = [
     "Stretch",
     "assemble",
     "bar_ticks",
+    "only_written",
     "result_tracks",
     "seam_tick",
     "stretches",
@@ -162,6 +164,19 @@ def assemble(
         return result
     marks = _markers(plan, written.finished_bars, result)
     return result.replace(markers=(*base.markers, *marks))
+
+
+def only_written(score: Score, spans: Sequence[Stretch]) -> Score:
+    """The result without the notes that begin outside the written stretches."""
+    tracks = []
+    for index, track in enumerate(score.tracks):
+        start = track.notes["start_tick"]
+        inside = np.zeros(len(start), dtype=bool)
+        for span in spans:
+            if span.track == index:
+                inside |= (start >= span.start_tick) & (start < span.end_tick)
+        tracks.append(replace(track, notes=track.notes[inside]))
+    return score.replace(tracks=tuple(tracks))
 
 
 def _markers(plan: CompositionPlan, finished_bars: int, result: Score) -> list[Text]:
