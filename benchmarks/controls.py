@@ -4,8 +4,8 @@ Asked: density (notes a bar), polyphony (notes an onset), length, register, loud
 a time, on each track a value of its own, drawn evenly between the 10th and the 90th percentile of
 held-out music of that role. Measured: the same of what was written, over its bars. Spearman's
 correlation of both, for bands of piano, bass and drums from nothing, and for fills of one track of
-held-out pieces; without guidance (1) and with. Only what the model has learned is measured: the
-bounds by which the grammar holds a density are not set.
+held-out pieces; without guidance (1) and with. Only what the model has learned is measured; the way
+`rules` sets the bounds by which the grammar holds a density too, as `compose` does.
 
     python benchmarks/controls.py --data SHARDS --model default
 
@@ -60,6 +60,7 @@ from musegen.tokens.vocabulary import DRUM_PROGRAM
 
 CONTROLS = ("density", "polyphony", "length", "register", "loudness")
 ROLES = ("piano", "bass", "drums")
+WAYS = ("cost", "bands", "rules", "fills")
 WEIGHTS = (1.0, 1.5, 2.0, 3.0)
 BARS = 4
 BEHIND = 4
@@ -130,10 +131,14 @@ def ranges(
     return found
 
 
-def told(control: str, value: float) -> Told:
-    if control == "density":
-        return Told(notes=round(value))
-    return Told(**{control: value})
+def told(control: str, value: float, ruled: bool = False) -> CellRule:
+    """What is told in each cell; `ruled` also makes a density a rule of the grammar."""
+    if control != "density":
+        return CellRule(told=Told(**{control: value}))
+    notes = round(value)
+    if ruled:
+        return CellRule(told=Told(notes=notes), least_notes=notes, most_notes=notes)
+    return CellRule(told=Told(notes=notes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +151,10 @@ class Asked:
 
 
 def bands(
-    control: str, limits: dict[tuple[str, str], tuple[float, float]], count: int
+    control: str,
+    limits: dict[tuple[str, str], tuple[float, float]],
+    count: int,
+    ruled: bool = False,
 ) -> list[Asked]:
     """Bands from nothing, every track with a value of its own."""
     rng = np.random.default_rng([CONTROLS.index(control), 1])
@@ -158,7 +166,7 @@ def bands(
             if (role, control) in limits
         }
         rules = {
-            (index, bar): CellRule(told=told(control, value))
+            (index, bar): told(control, value, ruled)
             for index, value in values.values()
             for bar in range(BARS)
         }
@@ -221,7 +229,7 @@ def fill_plan(score: Score, track: int, control: str, value: float) -> Compositi
         lowest_pitch=0 if item.is_drum else max(0, low - 24),
         highest_pitch=127 if item.is_drum else min(127, high + 24),
     )
-    rule = CellRule(told=told(control, value))
+    rule = told(control, value)
     bars = range(BEHIND, BEHIND + BARS)
     return CompositionPlan(
         (plan_track,),
@@ -357,10 +365,13 @@ def only(measured: CellControls, kinds: Sequence[str]) -> CellControls:
 
 
 def cost(
-    model: Model, tokenizer: EventTokenizer, requests: Sequence[Request]
+    model: Model,
+    tokenizer: EventTokenizer,
+    requests: Sequence[Request],
+    guidance: Sequence[float],
 ) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Nats per note with the true controls told, by guidance, against nothing told."""
-    weights = (0.0, *WEIGHTS)
+    weights = (0.0, 1.0, *(weight for weight in guidance if weight != 1))
     notes = np.array([request.notes for request in requests])
     rows, ratios = [], {}
     untold = [request.document(tokenizer, plain(request)) for request in requests]
@@ -376,9 +387,9 @@ def cost(
         ]
         nats = guided_scores(model.network, documents, untold, weights).sum(-1)
         line: dict[str, Any] = {"told": name, "nothing told": round(nats[0].sum() / notes.sum(), 3)}
-        for number, weight in enumerate(WEIGHTS, start=1):
+        for number, weight in enumerate(weights[1:], start=1):
             line[f"w {weight:g}"] = round(nats[number].sum() / notes.sum(), 3)
-        for number, weight in enumerate(WEIGHTS[1:], start=2):
+        for number, weight in enumerate(weights[2:], start=2):
             line[f"w {weight:g} - w 1"] = "{:+.3f} ({:+.3f} {:+.3f})".format(
                 *interval(nats[number] - nats[1], notes)
             )
@@ -395,7 +406,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=200, help="samples of each control")
     parser.add_argument("--controls", nargs="*", default=list(CONTROLS), choices=CONTROLS)
     parser.add_argument("--weights", nargs="*", type=float, default=list(WEIGHTS))
-    parser.add_argument("--ways", nargs="*", default=["cost", "bands", "fills"])
+    parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=WAYS)
     parser.add_argument("--batch", type=int, default=20, help="samples side by side")
     options = parser.parse_args()
     samples = 6 if options.quick else options.samples
@@ -410,7 +421,7 @@ def main() -> None:
         limits = ranges(tokenizer, held_out(shards, splits, 1, 10_000)[1])
         if "cost" in options.ways:
             some = pieces[:6] if options.quick else pieces
-            lines, saved = cost(model, tokenizer, excerpts(tokenizer, some))
+            lines, saved = cost(model, tokenizer, excerpts(tokenizer, some), weights)
             print(table(lines), "\n")
             ratios |= saved
             goals |= dict.fromkeys(saved, 0.0)
@@ -425,6 +436,9 @@ def main() -> None:
                 if weight == GOAL_WEIGHT:
                     ratios[f"{control} {role}, spearman at guidance {weight:g}"] = rho
                     goals[f"{control} {role}, spearman at guidance {weight:g}"] = GOAL
+        if "rules" in options.ways and "density" in controls:
+            asked = {"density": bands("density", limits, samples, ruled=True)}
+            rows += obedience(model, "rule", asked, [1.0], options.batch)[0]
         if "fills" in options.ways:
             asked = {
                 control: fills(control, limits, samples, tokenizer, pieces) for control in controls
