@@ -22,6 +22,7 @@ from musegen.errors import MusegenError
 
 VERBS = {
     "compose": "Write music: continue a MIDI file, or begin with nothing.",
+    "play": "Play a file on a MIDI port, or music while it is being composed.",
     "train": "Train a model on MIDI files: one command from a folder to a checkpoint.",
     "midi": "Look at, check and convert MIDI files.",
     "data": "List corpora and build training data from them.",

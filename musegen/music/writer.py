@@ -28,7 +28,7 @@ MELODIC_CHANNELS = tuple(channel for channel in range(16) if channel != DRUM_CHA
 MAX_PORTS = 16
 
 # What stands first at one tick: notes end, the sound is set, notes begin.
-_HEAD, _OFF, _CONTROL, _PROGRAM, _BEND, _PRESSURE, _WORDS, _ON = range(8)
+HEAD, OFF, CONTROL, PROGRAM, BEND, PRESSURE, WORDS, ON = range(8)
 
 
 def write_midi(
@@ -54,7 +54,7 @@ def write_midi(
     file.tracks.append(_midi_track(_conductor(score), end))
     several_ports = any(place is not None and place[0] for place in places)
     for track, place in zip(score.tracks, places, strict=True):
-        events = _events(score, track, place, several_ports)
+        events = track_events(score, track, place, several_ports)
         file.tracks.append(_midi_track(events, end))
     buffer = io.BytesIO()
     file.save(file=buffer)
@@ -130,13 +130,13 @@ def _conductor(score: Score) -> _Events:
 
     events = _Events()
     if score.title:
-        events.put(0, _HEAD, MetaMessage("track_name", name=score.title))
+        events.put(0, HEAD, MetaMessage("track_name", name=score.title))
     if score.copyright:
-        events.put(0, _HEAD, MetaMessage("copyright", text=score.copyright))
+        events.put(0, HEAD, MetaMessage("copyright", text=score.copyright))
     for meter in score.meters:
         events.put(
             meter.tick,
-            _HEAD,
+            HEAD,
             MetaMessage(
                 "time_signature",
                 numerator=meter.numerator,
@@ -147,11 +147,11 @@ def _conductor(score: Score) -> _Events:
         )
     _put_keys(events, score)
     for tempo in score.tempos:
-        events.put(tempo.tick, _HEAD, MetaMessage("set_tempo", tempo=int(tempo.tempo_us)))
+        events.put(tempo.tick, HEAD, MetaMessage("set_tempo", tempo=int(tempo.tempo_us)))
     for marker in score.markers:
-        events.put(marker.tick, _HEAD, MetaMessage("marker", text=marker.text))
+        events.put(marker.tick, HEAD, MetaMessage("marker", text=marker.text))
     for comment in score.comments:
-        events.put(comment.tick, _HEAD, MetaMessage("text", text=comment.text))
+        events.put(comment.tick, HEAD, MetaMessage("text", text=comment.text))
     return events
 
 
@@ -168,20 +168,24 @@ def _put_keys(events: _Events, score: Score) -> None:
 
     for key in score.keys:
         name = MINOR_NAMES[key.fifths + 7] + "m" if key.minor else MAJOR_NAMES[key.fifths + 7]
-        events.put(key.tick, _HEAD, MetaMessage("key_signature", key=name))
+        events.put(key.tick, HEAD, MetaMessage("key_signature", key=name))
 
 
-def _events(score: Score, track: Track, place: Place | None, several_ports: bool) -> _Events:
+def track_events(score: Score, track: Track, place: Place | None, several_ports: bool) -> _Events:
+    """What one track holds, as events: `place` is its port and channel, None for words only.
+
+    `score` is in normal form and gives the keys.
+    """
     from mido import Message, MetaMessage
 
     events = _Events()
     if several_ports and place is not None:
-        events.put(0, _HEAD, MetaMessage("midi_port", port=place[0]))
-    events.put(0, _HEAD, MetaMessage("track_name", name=track.name))
+        events.put(0, HEAD, MetaMessage("midi_port", port=place[0]))
+    events.put(0, HEAD, MetaMessage("track_name", name=track.name))
     if not track.is_drum:
         _put_keys(events, score)
     for lyric in track.lyrics:
-        events.put(lyric.tick, _WORDS, MetaMessage("lyrics", text=lyric.text))
+        events.put(lyric.tick, WORDS, MetaMessage("lyrics", text=lyric.text))
     if place is None:
         return events
     channel = place[1]
@@ -190,21 +194,21 @@ def _events(score: Score, track: Track, place: Place | None, several_ports: bool
         events.put(tick, rank, Message(kind, skip_checks=True, channel=channel, **values))
 
     if track.bank:
-        put(0, _HEAD, "control_change", control=BANK_MSB, value=track.bank >> 7)
-        put(0, _HEAD, "control_change", control=BANK_LSB, value=track.bank & 127)
-    put(0, _HEAD, "program_change", program=track.program)
+        put(0, HEAD, "control_change", control=BANK_MSB, value=track.bank >> 7)
+        put(0, HEAD, "control_change", control=BANK_LSB, value=track.bank & 127)
+    put(0, HEAD, "program_change", program=track.program)
     for tick, number, value in track.controls.tolist():
-        put(tick, _CONTROL, "control_change", control=number, value=value)
+        put(tick, CONTROL, "control_change", control=number, value=value)
     for tick, program in track.program_changes:
-        put(tick, _PROGRAM, "program_change", program=program)
+        put(tick, PROGRAM, "program_change", program=program)
     for tick, value in track.bends.tolist():
-        put(tick, _BEND, "pitchwheel", pitch=value)
+        put(tick, BEND, "pitchwheel", pitch=value)
     for tick, pitch, value in track.pressures.tolist():
         if pitch == CHANNEL_PRESSURE:
-            put(tick, _PRESSURE, "aftertouch", value=value)
+            put(tick, PRESSURE, "aftertouch", value=value)
         else:
-            put(tick, _PRESSURE, "polytouch", note=pitch, value=value)
+            put(tick, PRESSURE, "polytouch", note=pitch, value=value)
     for start, duration, pitch, velocity in track.notes.tolist():
-        put(start, _ON, "note_on", note=pitch, velocity=velocity)
-        put(start + duration, _OFF, "note_off", note=pitch, velocity=64)
+        put(start, ON, "note_on", note=pitch, velocity=velocity)
+        put(start + duration, OFF, "note_off", note=pitch, velocity=64)
     return events
