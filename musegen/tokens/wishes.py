@@ -140,8 +140,7 @@ def _step(text: str) -> Fraction:
     for ending in ("-triplet", " triplet", "-t"):
         if plain.endswith(ending):
             plain, triplet = plain.removesuffix(ending), True
-    plain = re.sub(r"(th|nd|rd|st)$", "", plain)
-    plain = _STEP_WORDS.get(plain, plain)
+    plain = _STEP_WORDS.get(plain) or re.sub(r"(th|nd)$", "", plain)
     step = _STEPS.get(plain + "t" if triplet else plain)
     if step is None:
         raise _Refused(f"{text.strip()!r} is no note value")
