@@ -12,7 +12,8 @@ from musegen.data.shards import CorpusFacts, ShardSet, ShardWriter
 from musegen.errors import DataError, UsageError
 from musegen.music.ranges import instrument_range
 from musegen.music.score import Score, Track, note_array
-from musegen.tokens.tokenizer import Tokenizer, load_tokenizer
+from musegen.tokens.controls import CELL_CONTROLS, GIVEN
+from musegen.tokens.tokenizer import DocumentMix, Tokenizer, load_tokenizer
 
 SHAPES = {
     "rows": ("F", np.int64),
@@ -241,3 +242,20 @@ def test_what_makes_no_sense_is_said(shards: ShardSet, tokenizer: Tokenizer) -> 
         ValidBatches(shards, tokenizer, 4, 96, split="test")
     with pytest.raises(DataError, match="another tokenizer"):
         TrainBatches(shards, load_tokenizer("performance"), 4, 96)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_the_mix_says_what_is_given_and_what_is_told(shards, tokenizer, share):
+    names = [channel.name for channel in tokenizer.channels]
+    controls = [names.index(name) for name in CELL_CONTROLS]
+
+    def channels(mix: DocumentMix) -> np.ndarray:
+        """The channels of a hundred documents."""
+        return TrainBatches(shards, tokenizer, 100, 256, seed=3, mix=mix).batch(0)["channels"]
+
+    masked = channels(DocumentMix(masked=share, told=0.0))
+    assert (masked[..., names.index("given")] == GIVEN).any() == (share > 0)
+    assert not masked[..., controls].any()
+    told = channels(DocumentMix(masked=0.0, told=share))
+    assert (told[..., controls].any(axis=(0, 1)) == (share > 0)).all()
+    assert not (told[..., names.index("given")] == GIVEN).any()
