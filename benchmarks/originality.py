@@ -40,6 +40,7 @@ from musegen.evaluation.originality import (
     excerpts_of,
 )
 from musegen.models.registry import GENERATORS
+from musegen.music.instruments import program_name
 from musegen.music.score import Score, Track, note_array
 from musegen.music.transform import slice_bars, transpose
 from musegen.tokens.tokenizer import Tokenizer, load_tokenizer
@@ -114,8 +115,17 @@ def overtrained(
     return Model(network.eval(), tokenizer, base.checkpoint)
 
 
+def band_of(score: Score) -> list[str]:
+    """The instruments of a score by name."""
+    return [program_name(track.program, track.is_drum) for track in score.tracks if len(track)]
+
+
 def written(
-    model: Model, index: OriginalityIndex, seeds: Sequence[Score], count: int
+    model: Model,
+    index: OriginalityIndex,
+    seeds: Sequence[Score],
+    count: int,
+    bands: Sequence[Sequence[str]] = BANDS,
 ) -> list[Originality]:
     """What `count` compositions share; half go on from the seeds, half begin with nothing."""
     found = []
@@ -127,7 +137,7 @@ def written(
             score = model.compose(seed, seed_bars=SEED_BARS, **options).score
             first = SEED_BARS
         else:
-            band = BANDS[number // 2 % len(BANDS)]
+            band = bands[number // 2 % len(bands)]
             score = model.compose(instruments=band, **options).score
         one = index.check(slice_bars(score, first, first + NEW_BARS))
         if one is not None:
@@ -173,9 +183,9 @@ def measure(
     print(f"overtrained for {options.steps} steps, {time.perf_counter() - begin:.0f} s, on:")
     for piece in five:
         print(f"  {piece.corpus}/{piece.name} ({piece.notes} notes)")
-    parrot = written(
-        model, index, [decoded(shards, tokenizer, piece) for piece in five], options.scores // 2
-    )
+    known_by_heart = [decoded(shards, tokenizer, piece) for piece in five]
+    bands = [band_of(score) for score in known_by_heart]
+    parrot = written(model, index, known_by_heart, options.scores // 2, bands)
     rows.append(line("a model overtrained on five pieces", parrot))
     titles = {f"{piece.corpus}/{piece.name}" for piece in five}
     own = [one for one in parrot if one.unusual]
