@@ -202,6 +202,40 @@ def test_added_tracks_accompany(number, bars):
     assert plan.num_bars == total
 
 
+def longest_rest(score: Score, track: int) -> int:
+    """The most bars in a row in which a track does not sound."""
+    notes = score.tracks[track].notes
+    starts, ends = notes["start_tick"], notes["start_tick"] + notes["duration_tick"]
+    silent = [not ((ends > bar.start_tick) & (starts < bar.end_tick)).any() for bar in score.bars()]
+    runs = "".join("." if quiet else " " for quiet in silent).split()
+    return max(map(len, runs), default=0)
+
+
+@settings(max_examples=15, deadline=None)
+@given(number=st.integers(0, 2**32), ending=st.sampled_from([1.5, 4.0, 12.0]))
+def test_an_added_track_never_rests_for_long(number, ending):
+    asked = Controls.of(add="bass,cello", max_polyphony="1@bass", density="0-3@cello")
+    _, _, score, _ = check_result(Ask(controls=asked), seed_score(), number, ending)
+    assert [longest_rest(score, track) <= 1 for track in (4, 5)] == [True, True]
+
+
+@settings(max_examples=15, deadline=None)
+@given(number=st.integers(0, 2**32), ending=st.sampled_from([1.5, 12.0]))
+def test_an_instrument_that_was_asked_for_is_heard(number, ending):
+    ask = Ask(bars=11, instruments=("flute", "piano", "drums"))
+    _, _, score, _ = check_result(ask, None, number, ending)
+    assert all(longest_rest(score, track) <= 4 for track in range(3))
+    short = Ask(bars=2, instruments=("flute", "piano", "drums"))
+    _, _, score, _ = check_result(short, None, number, ending)
+    assert all(len(track) for track in score.tracks)
+
+
+def test_silence_that_was_asked_for_stays():
+    asked = Controls.of(add="cello", density="0@cello:1-6")
+    _, written, _, _ = check_result(Ask(controls=asked), seed_score(), 3, 1.5)
+    assert set(written.notes["bar"].tolist()) <= {6, 7} and len(written.notes)
+
+
 def test_from_nothing_with_changes_of_meter_and_tempo():
     asked = Controls.of(
         density="4@piano", scale="A minor", strict_scale=True, first_pitch="A4@piano",
@@ -299,6 +333,8 @@ def test_tracks_go_by_name_number_and_instrument():
     assert filled("bass") == filled("3") == filled("#3") == filled("slap bass") == [2]
     assert filled("drums") == [3]
     assert filled("flöte") == filled("flute") == [0]
+    both = plan_composition(Ask(controls=Controls.of(add="bass", density="3@bass")), seed_score())
+    assert set(both.plan.rules) == {(0, bar) for bar in range(BARS)}  # the new one, not the seed's
     plan = plan_composition(Ask(controls=Controls.of(fill="1", keep="piano,drums")), seed_score())
     assert [track.seed_track for track in plan.plan.tracks] == [0, 2]
 

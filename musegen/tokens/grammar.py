@@ -62,6 +62,7 @@ class EventGuide:
         self._origin_bar = 0  # the bar from which times in the cache are counted
         self._silent_bars = 0
         self._begun: set[int] = set()  # places that have a written note
+        self._rests: dict[int, int] = {}  # by place: silent bars before the open cell
         self._channels = np.zeros(0, dtype=np.int64)
         self._cell: OpenCell
         self._finished = False
@@ -172,14 +173,19 @@ class EventGuide:
         """Sets out the cell whose turn it is; what stays at its beginning is in already."""
         bar, place = self._bar, self._place
         form = self._forms.form(
-            bar, place, begun=place in self._begun, must_sound=self._must_sound(bar)
+            bar, place, begun=place in self._begun, must_sound=self._must_sound(bar, place)
         )
         self._cell = open_cell(self.tokenizer.vocabulary, form)
         self._cell.settle()
         self._store()
 
-    def _must_sound(self, bar: int) -> bool:
-        """Whether this cell must not end yet, lest the music stays silent for too long."""
+    def _must_sound(self, bar: int, place: int) -> bool:
+        """Whether this cell must not stay empty, lest the track or all music rests too long."""
+        longest = self.plan.tracks[self._canvas.plan_track[place]].longest_rest
+        if longest is not None:
+            last = place not in self._steps.track[self._at + 1 :][self._to_write[self._at + 1 :]]
+            if self._rests.get(place, 0) >= longest or (last and place not in self._begun):
+                return True
         after = self._next_open(self._at + 1)
         if after < len(self._steps) and int(self._steps.bar[after]) == bar:
             return False
@@ -230,6 +236,7 @@ class EventGuide:
         while True:
             closed, bar, place = self._at, self._bar, self._place
             canvas.close(bar, place)
+            self._rests[place] = 0 if self._cell.rows else self._rests.get(place, 0) + 1
             self._at = self._next_open(closed + 1)
             finished = self._at == len(self._steps)
             if finished or self._bar != bar:

@@ -66,6 +66,8 @@ class TrackPlan:
     """Pitch of the first note written (the lowest, where several begin it)."""
     last_pitch: int | None = None
     """Pitch of the last note written (the highest, where several end it)."""
+    longest_rest: int | None = None
+    """So many bars in a row may stay silent, and not all of them; None for as many as come."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -45,17 +45,25 @@ def sounds_as(track: Track, tick: int | None = None) -> int:
     return changes[-1].program if changes else track.program
 
 
+LONGEST_REST = 4
+"""A new track rests for a phrase at most; who asks for an instrument wants to hear it."""
+
+LONGEST_REST_ADDED = 1
+"""Of tracks that accompany a seed."""
+
+
 def planned_track(
     program: int, is_drum: bool, seed: Score | None = None, index: int | None = None
 ) -> TrackPlan:
     """A track within its instrument's range, or as far as the seed itself goes beyond it."""
+    rest = LONGEST_REST if index is None else None
     if is_drum:
-        return TrackPlan(program, True, index)
+        return TrackPlan(program, True, index, longest_rest=rest)
     low, high = instrument_range(program)
     if seed is not None and index is not None and len(seed.tracks[index]):
         pitches = seed.tracks[index].notes["pitch"]
         low, high = min(low, int(np.min(pitches))), max(high, int(np.max(pitches)))
-    return TrackPlan(program, False, index, low, high)
+    return TrackPlan(program, False, index, low, high, longest_rest=rest)
 
 
 @dataclass
@@ -97,11 +105,15 @@ class Roster:
                 found.append((Part(name, item.program, item.is_drum), None, place))
         return found
 
-    def find(self, name: str, text: str) -> list[tuple[int | None, int | None]]:
+    def find(
+        self, name: str, text: str, written: bool = False
+    ) -> list[tuple[int | None, int | None]]:
         """The tracks that a name means: (seed track, plan track) of each.
 
         A track's own name comes first, then its number in the result (from 1), its instrument, a
         word of its name, its family of instruments. `text` is what was typed, for the message.
+        With `written`, tracks that are written come before all others: a bass that is added is
+        meant rather than the seed's.
 
         Raises:
             UsageError: there is none.
@@ -120,12 +132,15 @@ class Roster:
             lambda part, _: plain in part.name.casefold().split(),
             lambda part, _: instrument is not None and part.is_like(instrument),
         ]
-        for test in tests:
-            met = [
-                (seed, plan) for place, (part, seed, plan) in enumerate(parts) if test(part, place)
-            ]
-            if met:
-                return met
+        met = [
+            [(seed, plan) for place, (part, seed, plan) in enumerate(parts) if test(part, place)]
+            for test in tests
+        ]
+        if written:
+            met = [[one for one in some if one[1] is not None] for some in met] + met
+        for some in met:
+            if some:
+                return some
         known = [part.name for part, _, _ in parts]
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(known) or 'none'}"
@@ -137,7 +152,7 @@ class Roster:
             return list(range(len(self.tracks)))
         found = []
         for name in names:
-            met = [plan for _, plan in self.find(name, text) if plan is not None]
+            met = [plan for _, plan in self.find(name, text, written=True) if plan is not None]
             if not met:
                 raise UsageError(
                     f"{text}: {name!r} is not written, it stays as it is; fill it or leave it out"
@@ -219,8 +234,8 @@ def added_regions(
                     f"{add.text}: the seed has drums, and a port has one drum channel; "
                     f"--fill 1-{len(bars)}@drums writes them anew"
                 )
-            place = roster.add(
-                planned_track(instrument.program, instrument.is_drum), instrument.name
-            )
+            item = planned_track(instrument.program, instrument.is_drum)
+            item = replace(item, longest_rest=LONGEST_REST_ADDED)
+            place = roster.add(item, instrument.name)
             regions.append(Region(place, first - 1, last))
     return regions
