@@ -38,12 +38,12 @@ from musegen.music.dawproject_archive import (
     xml_text,
 )
 from musegen.music.dawproject_clips import (
-    GENERATED,
     Automation,
     Clip,
     automations_of,
     clips_of,
     control_order,
+    says_generated,
     sections_of,
 )
 from musegen.music.files import write_whole
@@ -295,7 +295,7 @@ class _Project:
             return
         with self.xml.element("Markers", timeUnit="beats", id=self.xml.new_id()):
             for tick, text in self.score.markers:
-                colour = GENERATED_COLOUR if text == GENERATED else None
+                colour = GENERATED_COLOUR if says_generated(text) else None
                 self.xml.leaf("Marker", time=self._beats(tick), name=text, color=colour)
 
     @contextmanager

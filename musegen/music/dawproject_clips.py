@@ -20,7 +20,8 @@ from musegen.music.normal import BANK_LSB, BANK_MSB, is_words_only
 from musegen.music.score import CHANNEL_PRESSURE, Score, Track
 
 GENERATED = "Generated"
-"""The name of the clips that musegen wrote, and of the marker where a continuation begins."""
+"""The name of the clips that musegen wrote, and of the marker where a continuation begins; where
+parts of a seed were written, the marker is `Generated: TRACKS` (musegen/tokens/assemble.py)."""
 BEND_CENTRE, BEND_STEPS = 8192, 16384
 """A bend of 0 is exactly 0.5, which hosts take for the middle."""
 
@@ -35,10 +36,20 @@ class Clip(NamedTuple):
     notes: np.ndarray
 
 
+def says_generated(marker: str) -> bool:
+    """Whether a marker is musegen's own."""
+    return marker == GENERATED or marker.startswith(f"{GENERATED}: ")
+
+
 def sections_of(score: Score) -> list[tuple[int, str]]:
-    """Where sections begin: the barline nearest to each marker, and the first marker's name."""
+    """Where sections begin: the barline nearest to each marker, and the first marker's name.
+
+    Our own markers begin none: they speak of some tracks only, and say nothing of an end.
+    """
     sections: dict[int, str] = {}
     for tick, name in score.markers:
+        if says_generated(name):
+            continue
         before, after = barline_before(score, tick), barline_after(score, tick)
         sections.setdefault(before if tick - before <= after - tick else after, name)
     return sorted(sections.items())
