@@ -78,6 +78,17 @@ def test_events_come_in_the_order_of_time_with_seconds_of_the_piece():
     assert events[-1] == BarEvent(2, 2, times.start_s[1], times.start_s[2], 0.4, 3)
 
 
+def test_a_note_that_rings_into_another_tempo_lasts_as_long_as_it_sounds():
+    times = BarTimes.of([4.0, 4.0], [0.5, 0.25])
+    events: list[NoteEvent | BarEvent] = []
+    notes = written((0, 0, 3.0, 3.0, 60), (0, 1, 3.0, 9.0, 62))
+    stream = EventStream(events.append, times, TRACKS)
+    stream(0, 0, notes[:1])
+    stream(0, 1, notes[1:])
+    lengths = [event.duration_s for event in events if isinstance(event, NoteEvent)]
+    assert lengths == pytest.approx([0.5 + 2 * 0.25, 9 * 0.25])
+
+
 def test_a_silent_bar_is_told_too():
     events = []
     EventStream(events.append, BarTimes.of([4.0], [0.5]), TRACKS)(0, 0, written())

@@ -94,6 +94,21 @@ class BarTimes:
                 f"{len(self.start_s)} barlines for {len(self.quarter_s)} bars; one more is needed"
             )
 
+    def second(self, bar: int, place_q: float) -> float:
+        """When something is, `place_q` quarter notes behind the barline of `bar` (from 0).
+
+        It may lie in a later bar, which has a tempo of its own; behind the last bar its tempo goes
+        on.
+        """
+        last = len(self.quarter_s) - 1
+        while bar < last:
+            length_q = (self.start_s[bar + 1] - self.start_s[bar]) / self.quarter_s[bar]
+            if place_q <= length_q:
+                break
+            place_q -= length_q
+            bar += 1
+        return self.start_s[bar] + place_q * self.quarter_s[bar]
+
     @classmethod
     def of(cls, length_q: Sequence[float], quarter_s: Sequence[float]) -> BarTimes:
         """From the length of each bar in quarter notes, and the seconds of a quarter note in it."""
@@ -157,6 +172,8 @@ class EventStream:
             track, onset_q, duration_q = (
                 row[name].item() for name in ("track", "onset_q", "duration_q")
             )
+            begin_s = start_s + onset_q * quarter_s
+            silent_s = self._times.second(bar, onset_q + duration_q)
             self._on_event(
                 NoteEvent(
                     sample,
@@ -165,8 +182,8 @@ class EventStream:
                     name=self._tracks[track].name,
                     program=self._tracks[track].program,
                     is_drum=self._tracks[track].is_drum,
-                    start_s=start_s + onset_q * quarter_s,
-                    duration_s=duration_q * quarter_s,
+                    start_s=begin_s,
+                    duration_s=silent_s - begin_s,
                     onset_q=onset_q,
                     duration_q=duration_q,
                     pitch=int(row["pitch"]),
