@@ -9,6 +9,8 @@ from musegen.errors import UsageError
 from musegen.music.score import Meter, ProgramChange, Score, Tempo, Track, note_array
 from musegen.tokens.plan import WRITTEN_DTYPE, Written
 from musegen.tokens.planning import Ask, plan_composition
+from musegen.tokens.tokenizer import load_tokenizer
+from musegen.tokens.wishes import Controls
 
 
 def part(first_bar: int, last_bar: int, pitch: int = 60, **more) -> Track:
@@ -86,3 +88,19 @@ def test_a_track_that_stays_silent_is_told():
     planned = plan_composition(Ask(bars=1, instruments=["violin", "cello"]), None)
     notes = np.array([(0, 0, 0.0, 1.0, 60, 70, -1)], dtype=WRITTEN_DTYPE)
     assert planned.silent(Written(notes, 1), planned.plan) == ("Cello was given no notes",)
+
+
+def test_style_words_are_those_of_the_preset():
+    planned = plan_composition(Ask(bars=2, controls=Controls.of(style="hym")), None)
+    with pytest.raises(UsageError, match=r"--style hym: .* did you mean hymn\?"):
+        planned.fitted(load_tokenizer("events"))
+    known = plan_composition(Ask(bars=2, controls=Controls.of(style="hymn")), None)
+    assert known.fitted(load_tokenizer("events")).plan.style == "hymn"
+
+
+def test_guidance_of_nothing_is_told():
+    asked = Controls.of(guidance=2.0)
+    (warning,) = plan_composition(Ask(bars=2, controls=asked), None).warnings
+    assert warning == "--guidance 2 changes nothing: no learned control is asked"
+    asked = Controls.of(guidance=2.0, register="C4")
+    assert not plan_composition(Ask(bars=2, controls=asked), None).warnings

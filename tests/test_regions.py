@@ -31,7 +31,7 @@ def seed_score(ppq: int = 480, seed: int = 1, bars: int = BARS) -> Score:
     def some(count: int, low: int, high: int, longest: int) -> np.ndarray:
         start = np.sort(rng.integers(0, end - 1, count))
         notes = [
-            (int(tick), int(rng.integers(1, longest)), int(rng.integers(low, high)), 70)
+            (int(tick), int(rng.integers(1, max(2, longest))), int(rng.integers(low, high)), 70)
             for tick in start
         ]
         score = Score(ppq=ppq, tracks=(Track(note_array(notes), name="x"),), length_tick=end)
@@ -300,7 +300,38 @@ REFUSED = [
         {"fill": "1@Bass", "first_pitch": "C#2", "scale": "C major", "strict_scale": True},
         "clash.*not in it",
     ),
-    ({"fill": "1-2@Drums", "scale": "C major"}, "nothing is written|drums have no scale"),
+    ({"fill": "1-2@Drums", "scale": "C major"}, "only drums are written"),
+    ({"fill": "1-2@Drums", "scale": "C major@Drums"}, "drums have no scale"),
+    ({"fill": "1-2@Drums", "pitch_range": "C7-C8@Drums"}, "pitches 27 to 87"),
+    ({"fill": "1-2@Bass", "lock": ["rhythm", "pitch"]}, "--lock rhythm and --lock pitch clash"),
+    (
+        {"fill": "3-4@Bass", "first_pitch": "C2", "pitch_range": "E2-G2"},
+        "--first-pitch C2 and --pitch-range E2-G2 clash in bar 4: pitch 36 is outside 40 to 43",
+    ),
+    (
+        {"fill": "3-4@Bass", "first_pitch": "C#2", "scale": "C major", "strict_scale": True},
+        "--first-pitch C#2 and --scale C major clash",
+    ),
+    (
+        {"fill": "3-4@Bass", "first_pitch": "C2", "density": "0"},
+        "--first-pitch C2 and --density 0 clash",
+    ),
+    (
+        {"fill": "1-8@Piano", "lock": "pitch", "grid": "whole"},
+        "--lock pitch and --grid whole clash in bar 1: the locked pitches need",
+    ),
+    (
+        {"fill": "1-8@Piano", "lock": "rhythm", "pitch_range": "C4-C4"},
+        "--lock rhythm and --pitch-range C4-C4 clash",
+    ),
+    (
+        {"fill": "1-2@Bass", "density": "20", "grid": "quarter", "max_polyphony": "1"},
+        "--density 20 and --max-polyphony 1 clash in bar 1: it has room for 4 notes",
+    ),
+    (
+        {"fill": ["1-2@Bass", "1-2@Piano"], "keep": ["Drums", "Piano"]},
+        "1-2@Piano and --keep Piano clash",
+    ),
     ({"fill": "1-2", "variation": 0.5, "lock": "rhythm"}, "clash"),
     ({"strict_scale": True}, "without --scale"),
     ({"keep": "Bass"}, "no --fill"),
@@ -314,6 +345,46 @@ REFUSED = [
 def test_what_cannot_be_is_refused_before_sampling(asked, message):
     with pytest.raises(UsageError, match=message):
         plan_composition(Ask(controls=Controls.of(**asked)), seed_score())
+
+
+def test_a_part_begins_behind_bars_that_do_not_allow_its_first_pitch():
+    asked = Controls.of(fill="1-4@Bass", first_pitch="C2", scale="F# major:1-2", strict_scale=True)
+    _, written, _, _ = check_result(Ask(controls=asked), seed_score(), 1, 1.5)
+    assert set(written.notes["bar"].tolist()) <= {2, 3} and written.notes["pitch"][0] == 36
+
+
+def test_each_wish_is_measured_by_itself():
+    asked = Controls.of(
+        fill="1-4@Piano", scale=["C major:1-2", "F# major:3-4"], strict_scale=True, chords="F# | B"
+    )
+    _, _, _, lines = check_result(Ask(controls=asked), seed_score(), 2)
+    told = {(line.control, line.asked): (line.bars, line.holds) for line in lines}
+    assert told["scale", "C major:1-2"] == ("1-2", True)
+    assert told["scale", "F# major:3-4"] == ("3-4", True)
+    assert told["chords", "F# | B"] == ("1-4", None)  # wished, whatever else is law
+
+
+def test_what_lies_behind_the_last_bar_of_a_seed_stays_in_a_fill():
+    seed = seed_score()
+    late = seed.replace(tempos=(*seed.tempos, Tempo(seed.length_tick + 99, 400_000)))
+    _, _, score, _ = check_result(Ask(controls=Controls.of(fill="2@Bass")), late, 1)
+    assert score.tempos == late.tempos
+
+
+@settings(max_examples=10, deadline=None)
+@given(number=st.integers(0, 2**32), ppq=st.sampled_from([1, 2, 5, 10]))
+def test_coarse_seeds_get_finer_ticks(number, ppq):
+    seed = seed_score(ppq, number % 5)
+    asked = Controls.of(
+        fill="3-5@Bass", density="6@Bass", grid="16th+8th-triplet@Bass", max_polyphony="1"
+    )
+    planned, plan, written, score = composed(Ask(controls=asked), seed, number)
+    assert score.ppq % ppq == 0 and score.ppq >= 12
+    assert not [line for line in measure(plan, written, score, planned.names) if not line.holds]
+    factor = score.ppq // ppq
+    drums = score.tracks[3].notes
+    assert (drums["start_tick"] == seed.tracks[3].notes["start_tick"] * factor).all()
+    assert any("ticks a quarter note" in warning for warning in planned.warnings)
 
 
 def test_new_bars_alone_have_tempo_and_meter():

@@ -157,7 +157,7 @@ def assemble(
         tempos=tuple(tempos),
         meters=tuple(meters),
         keys=keys,
-        title=base.title or title,
+        title=base.title if seed is not None else title,
         length_tick=end if new_bars else base.length_tick,
     )
     if seed is None:

@@ -56,6 +56,7 @@ class EventTokenizer(Tokenizer):
     def __init__(self, name: str = "events", vocabulary: EventVocabulary | None = None) -> None:
         self.name = name
         self.vocabulary = vocabulary or EventVocabulary()
+        self.styles = self.vocabulary.styles
         self.field_names = ("head", "pitch", "velocity", "duration")
         self.field_sizes = self.vocabulary.field_sizes
         self.channels = channel_specs(self.vocabulary)

@@ -87,7 +87,10 @@ class CellForms:
         most = max(0, min(rule.most_notes, self.plan.max_notes_per_cell) - hidden)
         least = max(0, rule.least_notes - hidden)
         if must and not least:
-            least = 1 if ends_here or self._has_room(allowed, onsets, rule, sounding) else 0
+            may_begin = (
+                allowed if begun or track.first_pitch is None else allowed[:, [track.first_pitch]]
+            )
+            least = 1 if ends_here or self._has_room(may_begin, onsets, rule, sounding) else 0
         return CellForm(
             allowed=allowed,
             onsets=onsets,

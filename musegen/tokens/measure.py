@@ -44,7 +44,7 @@ class Measure:
 def measure(
     plan: CompositionPlan, written: Written, score: Score, names: Sequence[str]
 ) -> tuple[Measure, ...]:
-    """The table of one result: a line for each control and each track that it was asked of.
+    """The table of one result: a line for each wish and each track that it was asked of.
 
     Args:
         plan: what was asked (of this sample: which notes were kept).
@@ -63,11 +63,17 @@ def measure(
         cells = {bar: _in_bar(notes, ticks, bar) for bar in bars}
         kinds = dict.fromkeys(kind for bar in bars for kind in plan.rule(index, bar).origins)
         for kind in kinds:
-            mine = [bar for bar in bars if kind in plan.rule(index, bar).origins]
-            found = _LINES[kind](plan, index, mine, cells, ticks, score) if kind in _LINES else None
-            if found is not None:
-                asked, measured, holds = found
-                lines.append(Measure(kind, name, _span(mine), asked, measured, holds))
+            if kind not in _LINES:
+                continue
+            of_text: dict[str, list[int]] = {}
+            for bar in bars:
+                if kind in plan.rule(index, bar).origins:
+                    of_text.setdefault(plan.rule(index, bar).origins[kind], []).append(bar)
+            for mine in of_text.values():
+                found = _LINES[kind](plan, index, mine, cells, ticks, score)
+                if found is not None:
+                    asked, measured, holds = found
+                    lines.append(Measure(kind, name, _span(mine), asked, measured, holds))
     return tuple(lines)
 
 
@@ -145,29 +151,24 @@ def _grid(plan, index, bars, cells: Cells, ticks, score) -> Line:
     return f"multiples of {steps} quarters", f"{off} off", off == 0
 
 
-def _in_classes(plan, index, bars, cells, ticks, score, which: str) -> tuple[int, int]:
-    inside = total = 0
-    for bar, rule in zip(bars, _rules(plan, index, bars), strict=True):
-        spans = getattr(rule, which)
-        for start, pitch in zip(
-            cells[bar]["start_tick"].tolist(), cells[bar]["pitch"].tolist(), strict=True
-        ):
-            onset = (start - ticks[bar]) / score.ppq
-            classes = [c for place, c in spans if math.ceil(place * 12 - 1e-6) / 12 <= onset + 0.02]
-            inside += pitch % 12 in classes[-1]
-            total += 1
-    return inside, total
-
-
 def _by_classes(kind: str) -> Callable[..., Line]:
     def line(plan, index, bars, cells, ticks, score) -> Line:
-        rule = plan.rule(index, bars[0])
-        hard = bool(rule.classes)
-        inside, total = _in_classes(
-            plan, index, bars, cells, ticks, score, "classes" if hard else "wished"
-        )
-        text = f"{inside} of {total} notes in it"
-        return rule.origins[kind].partition(" ")[2], text, inside == total if hard else None
+        inside = total = 0
+        hard = False
+        for bar, rule in zip(bars, _rules(plan, index, bars), strict=True):
+            spans, hard = rule.harmony[kind]
+            for start, pitch in cells[bar][["start_tick", "pitch"]].tolist():
+                onset = (start - ticks[bar]) / score.ppq
+                # A span begins with the first place of the grid in it; ticks are rounded.
+                in_force = [
+                    classes
+                    for place, classes in spans
+                    if math.ceil(place * 12 - 1e-6) / 12 <= onset + 0.02
+                ]
+                inside += pitch % 12 in in_force[-1]
+                total += 1
+        asked = plan.rule(index, bars[0]).origins[kind].partition(" ")[2]
+        return asked, f"{inside} of {total} notes in it", inside == total if hard else None
 
     return line
 

@@ -134,6 +134,8 @@ class CellRule:
     lock: Literal["", "rhythm", "pitch"] = ""
     """`rhythm`: the seed's notes with other pitches; `pitch`: its pitches at other times."""
     told: Told = Told()
+    harmony: Mapping[str, tuple[Classes, bool]] = field(default_factory=dict)
+    """By kind, `scale` and `chords`: what was asked, and whether it is law; to measure it by."""
     origins: Mapping[str, str] = field(default_factory=dict)
     """For messages: what was typed, by kind of rule."""
 

@@ -6,6 +6,7 @@ whether the wishes go together.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -17,7 +18,7 @@ from musegen.music.instruments import parse_instrument
 from musegen.music.names import parse_key, parse_meter
 from musegen.music.normal import content_end
 from musegen.music.score import Bar, Key, Meter, Score
-from musegen.music.transform import slice_bars, without_tail
+from musegen.music.transform import slice_bars, with_ppq, without_tail
 from musegen.tokens.plan import BarPlan, CompositionPlan, Region, TrackPlan, Written
 from musegen.tokens.regions import (
     Roster,
@@ -53,6 +54,9 @@ held-out pieces, default model): 0.09 to 0.12 nats a note less on the written ce
 
 _KEPT_STREAM = 1
 """Names the random stream that chooses the notes a variation keeps; notes are drawn from others."""
+
+_LEAST_PPQ = 12
+"""Ticks a quarter note that the places of the events preset need to be told apart."""
 
 _LISTEN_BARS = 32
 """Tracks that rest for so many bars before the seam are not gone on with."""
@@ -151,7 +155,18 @@ class Planned:
         )
 
     def fitted(self, tokenizer: Tokenizer) -> Planned:
-        """The plan in meters that a preset can write: a seed's own may be none of them."""
+        """The plan in meters that a preset can write: a seed's own may be none of them.
+
+        Raises:
+            UsageError: a style word that the preset does not know.
+        """
+        style, known = self.plan.style, tokenizer.styles
+        if style and style not in known:
+            close = difflib.get_close_matches(style, known, n=1, cutoff=0.5)
+            hint = (
+                f"did you mean {close[0]}?" if close else f"there are: {', '.join(known) or 'none'}"
+            )
+            raise UsageError(f"--style {style}: no style word of the model; {hint}")
         if self.meter_asked or not self.plan.bars:
             return self
         bar = self.plan.bars[0]
@@ -182,7 +197,8 @@ def plan_composition(ask: Ask, seed: Score | None, name: str = "the seed") -> Pl
     )
     seed_bars: tuple[Bar, ...] = ()
     if seed is not None:
-        seed, seed_bars = _cut_seed(seed, ask.seed_bars, name, warnings)
+        keep_tail = ask.bars is None and bool(fills or adds)
+        seed, seed_bars = _cut_seed(seed, ask.seed_bars, name, warnings, keep_tail)
     elif ask.seed_bars is not None:
         raise UsageError("seed bars without a seed: name a MIDI file to go on from")
     in_seed = bool(fills or adds) and seed is not None
@@ -224,7 +240,7 @@ def plan_composition(ask: Ask, seed: Score | None, name: str = "the seed") -> Pl
         strict_chords=ask.controls.strict_chords,
         variation=f"--variation {variation:g}" if variation is not None and variation < 1 else "",
     )
-    return Planned(
+    planned = Planned(
         plan,
         tuple(roster.names),
         key,
@@ -232,6 +248,10 @@ def plan_composition(ask: Ask, seed: Score | None, name: str = "the seed") -> Pl
         ask.time_signature is not None,
         1.0 if variation is None else variation,
     )
+    if ask.controls.guidance != 1.0 and not planned.told_channels():
+        text = f"--guidance {ask.controls.guidance:g} changes nothing: no learned control is asked"
+        planned = replace(planned, warnings=(*planned.warnings, text))
+    return planned
 
 
 def _check_new(ask: Ask, new_bars: int, fills: Sequence[Wish], adds: Sequence[Wish]) -> None:
@@ -261,8 +281,8 @@ def _check_channels(roster: Roster) -> None:
     melodic = len(new) - drums + sum(not track.is_drum for track in seed_tracks)
     if melodic > MAX_MELODIC and len(new) > drums:
         raise UsageError(
-            f"{melodic} melodic instruments: MIDI has channels for {MAX_MELODIC} beside the drums; "
-            "ask for fewer"
+            f"{melodic} melodic instruments with the new ones: MIDI has channels for {MAX_MELODIC} "
+            "beside the drums; ask for fewer in --add or --instruments"
         )
 
 
@@ -308,11 +328,19 @@ def _tempo_us(text: str) -> int:
 
 
 def _cut_seed(
-    seed: Score, wanted: int | None, name: str, warnings: list[str]
+    seed: Score, wanted: int | None, name: str, warnings: list[str], keep_tail: bool
 ) -> tuple[Score, tuple[Bar, ...]]:
-    """The seed's first bars; all of them by default. What follows its last bar makes way."""
+    """The seed's first bars; all of them by default.
+
+    What follows its last bar makes way, unless `keep_tail`. A seed too coarse for the grid gets
+    finer ticks: places that share a tick could not be told apart.
+    """
     if not seed.num_notes:
         raise MidiError(f"{name}: no notes in it; give a seed with music in it, or none")
+    if seed.ppq < _LEAST_PPQ:
+        finer = seed.ppq * -(-_LEAST_PPQ // seed.ppq)
+        warnings.append(f"{name} has {seed.ppq} ticks a quarter note: here {finer}, all in place")
+        seed = with_ppq(seed, finer)
     bars = seed.bars()
     if wanted is not None and wanted > len(bars):
         raise UsageError(f"seed bars {wanted}: the seed has {len(bars)}")
@@ -327,7 +355,7 @@ def _cut_seed(
         seed = slice_bars(seed, 0, count)
         if not seed.num_notes:
             raise UsageError(f"the first {count} bars of the seed have no notes; use more of them")
-    elif content_end(seed) > bars[-1].end_tick:
+    elif not keep_tail and content_end(seed) > bars[-1].end_tick:
         # A meter or a tempo there would change bars that are to be written.
         seed = without_tail(seed, bars[-1].end_tick)
         warnings.append("events after the last bar of the seed's music were left out")

@@ -177,7 +177,11 @@ def filled_regions(
     if seed is None:
         raise UsageError(f"{fills[0].text}: there is no seed to fill; name a MIDI file")
     kept = {
-        index for keep in keeps for name in keep.value for index, _ in roster.find(name, keep.text)
+        index: keep.text
+        for keep in keeps
+        for name in keep.value
+        for index, _ in roster.find(name, keep.text)
+        if index is not None
     }
     regions: list[Region] = []
     by: dict[tuple[int, int], str] = {}
@@ -194,8 +198,8 @@ def filled_regions(
         chosen = named or [i for i, track in enumerate(seed.tracks) if len(track) and i not in kept]
         clash = next((index for index in named if index in kept), None)
         if clash is not None:
-            keep = keeps[0].text
-            raise UsageError(f"{fill.text} and {keep} clash over track {seed.tracks[clash].name!r}")
+            name = seed.tracks[clash].name
+            raise UsageError(f"{fill.text} and {kept[clash]} clash over track {name!r}")
         if not chosen:
             raise UsageError(f"{fill.text}: no track is left to fill")
         for index in dict.fromkeys(chosen):

@@ -24,8 +24,14 @@ __all__ = ["kept_notes", "rule_cells"]
 
 _ALL = frozenset(range(12))
 
+_DRUM_SOUNDS = (27, 87)
+"""Lowest and highest pitch of General MIDI 2 percussion."""
+
 _REGIONS = ("fill", "add", "keep")
 _OF_TRACKS = ("first_pitch", "last_pitch")
+
+_OF_PITCHES = ("scale", "chords", "register", "length", "pitch_range", *_OF_TRACKS)
+"""What says nothing to drums, unless they are named."""
 
 
 @dataclass
@@ -80,7 +86,13 @@ def rule_cells(
                 firsts.setdefault(track, {})[wish.kind] = wish
             continue
         for cell in scope:
-            cells.setdefault(cell, _Wishes()).by_kind[wish.kind] = wish
+            before = cells.setdefault(cell, _Wishes()).by_kind.get(wish.kind)
+            if wish.kind == "lock" and before is not None and before.value != wish.value:
+                raise UsageError(
+                    f"{before.text} and {wish.text} clash in bar {cell[1] + 1}: "
+                    "with both there is nothing to write"
+                )
+            cells[cell].by_kind[wish.kind] = wish
     for track, ends in firsts.items():
         for _, bar in _written(plan, track):
             cells.setdefault((track, bar), _Wishes()).by_kind.update(ends)
@@ -95,7 +107,13 @@ def rule_cells(
             end = next(iter(firsts[track].values()))
             raise UsageError(f"{end.text} and {variation} clash: an old note may begin or end it")
         rules[track, bar] = rule
-    return replace(plan, rules=rules)
+    plan = replace(plan, rules=rules)
+    for track, ends in firsts.items():
+        if "first_pitch" in ends:
+            _check_beginning(
+                plan, track, {bar: cells[track, bar] for _, bar in _written(plan, track)}
+            )
+    return plan
 
 
 def _written(plan: CompositionPlan, track: int) -> Iterator[tuple[int, int]]:
@@ -110,8 +128,11 @@ def _cells_of(plan: CompositionPlan, roster: Roster, wish: Wish) -> Iterator[tup
         raise UsageError(f"{wish.text}: the piece has {plan.num_bars} bars")
     first, end = max(scope.first_bar - 1, 0), scope.last_bar or plan.num_bars
     chosen = roster.written(scope.tracks, wish.text)
-    if not scope.tracks and wish.kind in ("scale", "chords", "register", "length"):
-        chosen = [track for track in chosen if not plan.tracks[track].is_drum]
+    if not scope.tracks and wish.kind in _OF_PITCHES:
+        pitched = [track for track in chosen if not plan.tracks[track].is_drum]
+        if chosen and not pitched:
+            raise UsageError(f"{wish.text}: only drums are written; name them, if they are meant")
+        chosen = pitched
     found = [
         (track, bar) for track in chosen for _, bar in _written(plan, track) if first <= bar < end
     ]
@@ -166,6 +187,12 @@ def _rule(
             )
             for place, chord in spans
         )
+    harmony: dict[str, tuple[Classes, bool]] = {}
+    if of_scale:
+        harmony["scale"] = (((0.0, of_scale),), strict_scale)
+    if chords:
+        classes = tuple((place, _ALL if chord is None else chord) for place, chord in spans)
+        harmony["chords"] = (classes, strict_chords)
     origins = {kind: one.text for kind, one in wished.by_kind.items()}
     return CellRule(
         least_notes=density[0] if density else 0,
@@ -183,6 +210,7 @@ def _rule(
             register=wished.value("register"),
             loudness=wished.value("loudness"),
         ),
+        harmony=harmony,
         origins=origins,
     )
 
@@ -193,69 +221,97 @@ def _check_cell(
     """Raises UsageError, naming both, where two rules of a cell cannot both hold."""
 
     def clash(one: str, other: str, why: str) -> UsageError:
-        texts = [wished.text(kind) for kind in (one, other) if kind in wished.by_kind]
-        return UsageError(f"{' and '.join(texts)} clash in bar {bar + 1}: {why}")
+        return _clash(wished, bar, (one, other), why)
 
     item = plan.tracks[track]
     by_scale = "scale" if "scale" in wished.by_kind else "chords"
     spans = _pitches(item, rule)
     if not all(spans_pitches for _, spans_pitches in spans):
+        if item.is_drum:
+            low, high = _DRUM_SOUNDS
+            raise UsageError(
+                f"{wished.text('pitch_range')}: the sounds of drums are pitches {low} to {high}"
+            )
         other = "pitch_range" if "pitch_range" in wished.by_kind else "chords"
         raise clash(by_scale, other, "no pitch is left")
     anywhere = set().union(*(pitches for _, pitches in spans))
-    for kind in _ends_in(plan, track, bar, rule, anywhere):
-        pitch = getattr(item, kind)
-        low, high = rule.pitch_range or (item.lowest_pitch, item.highest_pitch)
-        if low <= pitch <= high:
-            raise clash(kind, by_scale, f"pitch {pitch} is not in it")
-        if "pitch_range" in wished.by_kind:
-            raise clash(kind, "pitch_range", f"pitch {pitch} is outside {low} to {high}")
-        raise UsageError(
-            f"{wished.text(kind)}: the instrument reaches from {low} to {high}; "
-            "--pitch-range widens it"
-        )
+    last_bar = bar == np.flatnonzero(plan.open_cells[:, track])[-1]
+    if item.last_pitch is not None and last_bar and item.last_pitch not in anywhere:
+        raise _outside(item, bar, rule, wished, "last_pitch")
     if rule.lock:
-        _check_lock(plan, track, bar, rule, wished, clash)
+        _check_lock(plan, track, bar, rule, wished, length_q, clash)
         return
     if rule.least_notes:
         places = _places(rule.grid_q, length_q)
         voices = min(rule.max_polyphony or MAX_CHORD, MAX_CHORD)
         if rule.least_notes > places * min(voices, len(anywhere)):
-            narrow = next(
-                (
-                    kind
-                    for kind in ("max_polyphony", "grid", "scale", "chords", "pitch_range")
-                    if kind in wished.by_kind
-                ),
-                "",
-            )
-            raise clash("density", narrow, f"there are {places} places for notes in the bar")
+            enough = {
+                "max_polyphony": places * min(MAX_CHORD, len(anywhere)),
+                "grid": _places((), length_q) * min(voices, len(anywhere)),
+                "scale": places * voices,
+                "chords": places * voices,
+                "pitch_range": places * voices,
+            }
+            there = [kind for kind in enough if kind in wished.by_kind]
+            # The one without which it would fit; where none alone is to blame, the first.
+            alone = [kind for kind in there if enough[kind] >= rule.least_notes]
+            most = places * min(voices, len(anywhere))
+            raise clash("density", (alone or there or [""])[0], f"it has room for {most} notes")
     ends = {item.first_pitch, item.last_pitch} - {None}
     if rule.most_notes < len(ends) and len(list(_written(plan, track))) == 1:
         raise clash("density", "last_pitch", f"the part needs {len(ends)} notes")
-    last_bar = bar == np.flatnonzero(plan.open_cells[:, track])[-1]
     if rule.most_notes < 1 and item.last_pitch is not None and last_bar:
         raise clash("density", "last_pitch", "its last bar must have a note")
 
 
-def _ends_in(
-    plan: CompositionPlan, track: int, bar: int, rule: CellRule, pitches: set[int]
-) -> Iterator[str]:
-    """Which ends of its part a cell would have to hold, and cannot."""
-    item, bars = plan.tracks[track], np.flatnonzero(plan.open_cells[:, track])
-    if item.last_pitch is not None and bar == bars[-1] and item.last_pitch not in pitches:
-        yield "last_pitch"
-    # The part begins where it may; the first bar that must have notes must have that one.
-    begins = bar == bars[0] and (rule.least_notes or len(bars) == 1)
-    if item.first_pitch is not None and begins and item.first_pitch not in pitches:
-        yield "first_pitch"
+def _clash(wished: _Wishes, bar: int, kinds: Sequence[str], why: str) -> UsageError:
+    """The error that names the wishes of these kinds that there are."""
+    texts = [wished.text(kind) for kind in kinds if kind in wished.by_kind]
+    if len(texts) == 1:
+        return UsageError(f"{texts[0]} cannot be in bar {bar + 1}: {why}")
+    return UsageError(f"{' and '.join(texts)} clash in bar {bar + 1}: {why}")
+
+
+def _outside(item: TrackPlan, bar: int, rule: CellRule, wished: _Wishes, kind: str) -> UsageError:
+    """The error for a first or last pitch that a cell does not allow."""
+    pitch = getattr(item, kind)
+    low, high = rule.pitch_range or (item.lowest_pitch, item.highest_pitch)
+    if item.is_drum:
+        low, high = max(low, _DRUM_SOUNDS[0]), min(high, _DRUM_SOUNDS[1])
+    if low <= pitch <= high:
+        by_scale = "scale" if "scale" in wished.by_kind else "chords"
+        return _clash(wished, bar, (kind, by_scale), f"pitch {pitch} is not in it")
+    why = f"pitch {pitch} is outside {low} to {high}"
+    if "pitch_range" in wished.by_kind:
+        return _clash(wished, bar, (kind, "pitch_range"), why)
+    return UsageError(
+        f"{wished.text(kind)}: the instrument reaches from {low} to {high}; --pitch-range widens it"
+    )
+
+
+def _check_beginning(plan: CompositionPlan, track: int, wished: Mapping[int, _Wishes]) -> None:
+    """Raises UsageError where a part cannot begin on its first pitch.
+
+    It begins in the first bar that allows it, behind bars that may stay silent.
+    """
+    item = plan.tracks[track]
+    bars = [bar for _, bar in _written(plan, track)]
+    for bar in bars:
+        rule = plan.rule(track, bar)
+        allowed = set().union(*(pitches for _, pitches in _pitches(item, rule)))
+        if item.first_pitch in allowed and rule.most_notes:
+            return
+        if rule.least_notes or bar == bars[-1]:
+            if item.first_pitch in allowed:
+                raise _clash(wished[bar], bar, ("first_pitch", "density"), "no note may be there")
+            raise _outside(item, bar, rule, wished[bar], "first_pitch")
 
 
 def _pitches(item: TrackPlan, rule: CellRule) -> list[tuple[float, set[int]]]:
     """What a cell allows from each place on."""
     low, high = rule.pitch_range or (item.lowest_pitch, item.highest_pitch)
     if item.is_drum:
-        low, high = max(low, 27), min(high, 87)
+        low, high = max(low, _DRUM_SOUNDS[0]), min(high, _DRUM_SOUNDS[1])
     spans: Classes = rule.classes if rule.classes and not item.is_drum else ((0.0, _ALL),)
     return [
         (place, {pitch for pitch in range(low, high + 1) if pitch % 12 in classes})
@@ -273,8 +329,52 @@ def _places(steps: Sequence[Fraction], length_q: float) -> int:
     )
 
 
+def _positions_needed(tune: Sequence[int], voices: int) -> int:
+    """At how many onsets pitches begin at least, in this order: rising ones may share one."""
+    limit = min(voices or MAX_CHORD, MAX_CHORD)
+    count, stacked, last = 0, limit, 128
+    for pitch in tune:
+        if pitch > last and stacked < limit:
+            stacked += 1
+        else:
+            count, stacked = count + 1, 1
+        last = pitch
+    return count
+
+
+def _check_chords(
+    item: TrackPlan,
+    rule: CellRule,
+    wished: _Wishes,
+    bar: int,
+    notes: np.ndarray,
+    bar_tick: int,
+    ppq: int,
+) -> None:
+    """Raises UsageError where a locked rhythm has more notes at once than there are pitches."""
+    spans = _pitches(item, rule)
+    anywhere = set().union(*(pitches for _, pitches in spans))
+    start = notes["start_tick"].astype(np.int64)
+    end = start + notes["duration_tick"]
+    for at in np.unique(start).tolist():
+        onset = (at - bar_tick) / ppq
+        here = [pitches for place, pitches in spans if place <= onset + 1e-6][-1]
+        begin, sound = int(np.sum(start == at)), int(np.sum((start <= at) & (end > at)))
+        if begin > len(here) or sound > len(anywhere):
+            kinds = [kind for kind in ("pitch_range", "scale", "chords") if kind in wished.by_kind]
+            most, room = (begin, len(here)) if begin > len(here) else (sound, len(anywhere))
+            why = f"{most} locked notes sound at once, and {room} pitches are left"
+            raise _clash(wished, bar, ("lock", *kinds[:1]), why)
+
+
 def _check_lock(
-    plan: CompositionPlan, track: int, bar: int, rule: CellRule, wished: _Wishes, clash: Any
+    plan: CompositionPlan,
+    track: int,
+    bar: int,
+    rule: CellRule,
+    wished: _Wishes,
+    length_q: float,
+    clash: Any,
 ) -> None:
     """The old notes of a locked cell against its other rules."""
     item, lock = plan.tracks[track], wished.text("lock")
@@ -295,8 +395,15 @@ def _check_lock(
             )
             if other:
                 raise clash("lock", other, f"the locked pitch {outside[0]} is outside it")
+        needed = _positions_needed(notes["pitch"].tolist(), rule.max_polyphony)
+        places = _places(rule.grid_q, length_q)
+        if needed > places:
+            other = "grid" if rule.grid_q else "max_polyphony"
+            why = f"the locked pitches need {needed} places, there are {places}"
+            raise _clash(wished, bar, ("lock", other), why)
         return
     place: Bar = plan.seed_bars[bar]
+    _check_chords(item, rule, wished, bar, notes, place.start_tick, plan.seed.ppq)
     if rule.grid_q:
         for start in notes["start_tick"].tolist():
             onset = Fraction(start - place.start_tick, plan.seed.ppq)

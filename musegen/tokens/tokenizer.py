@@ -144,6 +144,8 @@ class Tokenizer(ABC):
     channels: tuple[ChannelSpec, ...]
     axes: tuple[str, ...]
     """The position axes: `index` counts rows, `time` is in quarter notes."""
+    styles: tuple[str, ...] = ()
+    """Style words that a composition may ask for."""
 
     @abstractmethod
     def encode(self, score: Score) -> Encoding:
