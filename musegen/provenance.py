@@ -27,6 +27,22 @@ _NOT_OPTIONS = {"seed", "model", "random_seed", "first_sample", "num", "device"}
 _NOT_OPTIONS |= {"batch_size", "on_progress", "on_bar", "on_event"}
 """Arguments of `compose` that no file may set."""
 
+_NUMBER, _TEXTS = (int, float), (list,)
+_OPTION_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("bars", "seed_bars", "top_k"), (int,)),
+    **dict.fromkeys(("temperature", "top_p", "min_p", "variation", "guidance"), _NUMBER),
+    **dict.fromkeys(("time_signature", "key", "style"), (str,)),
+    **dict.fromkeys(("strict_scale", "strict_chords"), (bool,)),
+    **dict.fromkeys(("instruments", "fill", "add", "keep", "lock", "scale", "chords"), _TEXTS),
+    **dict.fromkeys(("pitch_range", "max_polyphony", "grid", "first_pitch", "last_pitch"), _TEXTS),
+    **dict.fromkeys(("density", "polyphony", "length", "register", "loudness"), _TEXTS),
+    "tempo": (*_NUMBER, str),
+}
+"""What an option is in JSON; lists are of texts. Later versions may know further options."""
+
+_LARGEST = 2**63
+"""Numbers of ours are below it."""
+
 
 def file_sha256(path: Path) -> str:
     """The hash of a file, as 64 hexadecimal digits."""
@@ -76,7 +92,7 @@ class Provenance:
         if not texts:
             raise MidiError(f"{name}: it does not say how it was made; musegen did not write it")
         try:
-            facts = json.loads(texts[-1].removeprefix(PREFIX))
+            facts = json.loads(texts[-1].removeprefix(PREFIX), parse_constant=_refuse)
             kinds = {"version": str, "model": str, "weights": str, "random_seed": int}
             kinds |= {"sample": int, "options": dict, "seed": str, "seed_sha256": str}
             kinds |= {"device": str}
@@ -85,6 +101,10 @@ class Provenance:
             origin = cls(**facts)
             if set(origin.options) & _NOT_OPTIONS or "/" in origin.model or "/" in origin.seed:
                 raise ValueError("options that we do not write")
+            for option, value in origin.options.items():
+                _check_option(option, value)
+            if not (0 <= origin.random_seed < _LARGEST and 0 <= origin.sample < _LARGEST):
+                raise ValueError("numbers that we do not write")
             return origin
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise MidiError(f"{name}: its text on how it was made is damaged ({error})") from None
@@ -126,3 +146,25 @@ class Provenance:
         if self.sample:
             words += ["--first-sample", str(self.sample)]
         return shlex.join(words)
+
+
+def _check_option(name: str, value: Any) -> None:
+    """Raises ValueError for a value that we do not write."""
+    kinds = _OPTION_KINDS.get(name, (bool, int, float, str, list))
+    fits = type(value) in kinds
+    if isinstance(value, list):
+        fits = fits and all(isinstance(one, str) for one in value)
+    elif isinstance(value, int | float):
+        fits = fits and abs(value) < _LARGEST  # which infinity is not
+    if not fits:
+        raise ValueError(f"option {name}: {_shortened(value)} is no value of it")
+
+
+def _shortened(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _refuse(constant: str) -> None:
+    """For what Python reads as JSON, though it is none: NaN, Infinity."""
+    raise ValueError(f"{constant} is no number")

@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 
 import musegen
+from musegen import provenance
 from musegen.cli import main
 from musegen.errors import MidiError
 from musegen.music.score import Score, Text
+from musegen.music.writer import write_midi
 from musegen.provenance import PREFIX, Provenance
+from musegen.tokens.wishes import Controls
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 ORIGIN = Provenance(
@@ -46,6 +49,8 @@ BAD = [
     '{"version": "1", "model": "../m", "weights": "w", "random_seed": 1}',
     '{"version": "1", "model": "m", "weights": "w", "random_seed": 1, "options": {"model": "x"}}',
     "[" * 100_000,
+    '{"version": "1", "model": "m", "weights": "w", "random_seed": -1}',
+    '{"version": "1", "model": "m", "weights": "w", "random_seed": 1, "sample": -1}',
 ]
 
 
@@ -53,6 +58,45 @@ BAD = [
 def test_a_damaged_text_is_one_error(text):
     with pytest.raises(MidiError, match="damaged"):
         Provenance.of(Score(comments=(Text(0, PREFIX + text),)))
+
+
+WRONG = [
+    '"bars": "8"',
+    '"bars": true',
+    '"key": 5',
+    '"top_k": "a"',
+    '"top_k": 2.5',
+    '"temperature": null',
+    '"temperature": NaN',
+    '"temperature": 1e999',
+    '"guidance": 1' + "0" * 400,
+    '"tempo": [96]',
+    '"fill": "9-12"',
+    '"fill": [9]',
+    '"instruments": {"piano": 1}',
+    '"strict_scale": 1',
+    '"of_later": null',
+    '"of_later": [["a"]]',
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda text: text[:24])
+def test_an_option_of_a_wrong_type_is_one_line(wrong, tmp_path, capsys):
+    text = '{"version": "1", "model": "m", "weights": "w", "random_seed": 1, "options": {%s}}'
+    path = tmp_path / "a.mid"
+    write_midi(Score(comments=(Text(0, PREFIX + text % wrong),)), path)
+    assert main.run(["midi", "why", str(path), "--rerun"]) == 1
+    err = capsys.readouterr().err
+    assert "damaged" in err and err.count("\n") == 1 and len(err) < 300
+
+
+def test_every_option_has_its_type():
+    import inspect
+    from dataclasses import fields
+
+    names = set(inspect.signature(musegen.compose).parameters) - {"controls"}
+    names |= {item.name for item in fields(Controls)}
+    assert names - provenance._NOT_OPTIONS == set(provenance._OPTION_KINDS)
 
 
 def test_a_file_of_others_says_nothing(capsys):
