@@ -191,7 +191,7 @@ def stems(
 
 @app.command()
 def why(
-    file: Annotated[Path, typer.Argument(help="A MIDI file that musegen wrote.")],
+    file: Annotated[Path, typer.Argument(help="A MIDI file or DAWproject that musegen wrote.")],
     rerun: Annotated[
         bool, typer.Option("--rerun", help="Make it again and compare; exit 1 if it differs.")
     ] = False,
@@ -207,6 +207,7 @@ def why(
     """How a file was made, and the command that makes it again."""
     from dataclasses import asdict
 
+    from musegen import __version__
     from musegen.music.piece import Piece
     from musegen.provenance import Provenance
 
@@ -216,8 +217,18 @@ def why(
         from musegen import api
 
         with progress("making it again") as report:
-            made = api.remake(origin, file.parent, seed=seed_midi, model=model, on_progress=report)
-        facts["same"] = made.to_bytes(ports=True) == file.read_bytes()
+            made = api.remake(
+                origin,
+                file.parent,
+                seed=seed_midi,
+                model=model,
+                on_progress=origin.stopping(report),
+            )
+        bars, stopped_after = made.info["bars"], origin.stopped_after
+        if made.info["interrupted"] and (stopped_after is None or bars < stopped_after):
+            raise KeyboardInterrupt  # of now, not of then
+        facts["same"], facts["not_compared"] = _is_same(made, file)
+        facts["this_version"] = __version__
     if as_json:
         out_json(facts)
     else:
@@ -227,8 +238,36 @@ def why(
         for key, value in origin.options.items():
             shown = ", ".join(map(str, value)) if isinstance(value, list) else value
             print(f"{key.replace('_', ' '):12} {shown}")
+        if origin.stopped_after is not None:
+            print(f"{'interrupted':12} stopped after {counted(origin.stopped_after, 'bar')}")
         print(f"{'command':12} {facts['command']}")
         if rerun:
-            print(f"{'again':12} {'the same bytes' if facts['same'] else 'other bytes'}")
+            verdict = "the same bytes" if facts["same"] else "other bytes"
+            if facts["same"] and facts["not_compared"]:
+                verdict += f"; {facts['not_compared']} is not compared"
+            if origin.version != __version__:
+                verdict += f" (made by {origin.version}, this is {__version__})"
+            print(f"{'again':12} {verdict}")
     if rerun and not facts["same"]:
         raise typer.Exit(1)
+
+
+def _is_same(made: Any, file: Path) -> tuple[bool, str]:
+    """Whether a piece that was made again has a file's bytes, in its format.
+
+    And what was taken from the file instead of being made again: how a preview sounds depends on
+    the synthesizer of the machine.
+    """
+    from musegen.errors import UsageError
+    from musegen.music.dawproject import write_dawproject
+    from musegen.music.dawproject_reader import read_preview
+    from musegen.music.piece import DAWPROJECT_SUFFIX
+
+    if file.suffix.lower() != DAWPROJECT_SUFFIX:
+        return made.to_bytes(ports=True) == file.read_bytes(), ""
+    audio = read_preview(file)
+    try:
+        data = write_dawproject(made.score, generated=made.info["stretches"], audio=audio)
+    except UsageError:  # what is in the preview's place is no sound
+        return False, ""
+    return data == file.read_bytes(), "the sound of the preview" if audio else ""

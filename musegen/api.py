@@ -225,7 +225,13 @@ def compose(
                 *([likeness.line()] if likeness is not None and likeness.unusual else []),
             ],
         }
-        score = replace(origin, sample=first_sample + number).told(score)
+        ended = samples.interrupted and written.finished_bars < len(plan.written_bars)
+        own = replace(
+            origin,
+            sample=first_sample + number,
+            stopped_after=written.finished_bars if ended else None,
+        )
+        score = own.told(score)
         pieces.append(Piece(score, notes=source.notes if source is not None else (), info=info))
     if samples.interrupted and not pieces:
         raise KeyboardInterrupt

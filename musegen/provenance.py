@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from musegen.music.score import Score, Text
 __all__ = ["Provenance", "file_sha256"]
 
 PREFIX = "musegen "
+
+OnProgress = Callable[[float, float | None, str], None]
 
 _NOT_OPTIONS = {"seed", "model", "random_seed", "first_sample", "num", "device"}
 _NOT_OPTIONS |= {"batch_size", "on_progress", "on_bar", "on_event"}
@@ -71,6 +73,8 @@ class Provenance:
     """Of its bytes; empty from nothing."""
     device: str = "cpu"
     """Other devices than the CPU do not promise the same bytes."""
+    stopped_after: int | None = None
+    """How many bars were finished when Ctrl-C ended it; None for a piece that was not ended."""
 
     def text(self) -> str:
         """The text of the meta event."""
@@ -95,7 +99,7 @@ class Provenance:
             facts = json.loads(texts[-1].removeprefix(PREFIX), parse_constant=_refuse)
             kinds = {"version": str, "model": str, "weights": str, "random_seed": int}
             kinds |= {"sample": int, "options": dict, "seed": str, "seed_sha256": str}
-            kinds |= {"device": str}
+            kinds |= {"device": str, "stopped_after": int}
             if set(facts) - set(kinds) or any(type(facts[k]) is not kinds[k] for k in facts):
                 raise ValueError("fields that we do not write")
             origin = cls(**facts)
@@ -104,6 +108,8 @@ class Provenance:
             for option, value in origin.options.items():
                 _check_option(option, value)
             if not (0 <= origin.random_seed < _LARGEST and 0 <= origin.sample < _LARGEST):
+                raise ValueError("numbers that we do not write")
+            if origin.stopped_after is not None and origin.stopped_after < 1:
                 raise ValueError("numbers that we do not write")
             return origin
         except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -127,8 +133,21 @@ class Provenance:
                 return place
         raise MidiError(f"{there[0]} has changed since the file was made: it is not its seed")
 
+    def stopping(self, on_progress: OnProgress) -> OnProgress:
+        """An `on_progress` for `musegen.remake`: as Ctrl-C did, it ends a piece that was ended."""
+
+        def report(done: float, total: float | None, text: str) -> None:
+            on_progress(done, total, text)
+            if self.stopped_after is not None and done >= self.stopped_after:
+                raise KeyboardInterrupt
+
+        return report
+
     def command(self) -> str:
-        """The command line that makes the file again, given the seed's file and the model."""
+        """The command line that makes the file again, given the seed's file and the model.
+
+        It makes the whole piece, also where Ctrl-C ended the file.
+        """
         words = ["musegen", "compose"]
         if self.seed_sha256:
             words += ["--seed-midi", self.seed or "SEED.mid"]

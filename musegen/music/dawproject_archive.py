@@ -164,6 +164,21 @@ class Archive:
         except (RuntimeError, NotImplementedError) as error:  # a password, an unknown compression
             raise MidiError(f"{where} cannot be unpacked: {error}") from None
 
+    def stored(self, member: str) -> bytes | None:
+        """The bytes of a member that is stored as it is; None where there is none.
+
+        Such a member is no longer than the file. Raises `MidiError` where it is damaged.
+        """
+        try:
+            info = self._file.getinfo(member)
+            if info.compress_type != zipfile.ZIP_STORED:
+                return None
+            return self._file.read(info)
+        except KeyError:
+            return None
+        except (zipfile.BadZipFile, EOFError, OSError, ValueError, RuntimeError) as error:
+            raise MidiError(f"{self.name}: {member} is damaged: {error}") from None
+
 
 @contextmanager
 def open_archive(source: Source, name: str = "") -> Iterator[Archive]:

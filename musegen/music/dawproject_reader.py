@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from musegen.errors import MidiError, UsageError
-from musegen.music.dawproject import PRIVATE, SEPARATOR
+from musegen.music.dawproject import AUDIO_MEMBER, PRIVATE, SEPARATOR
 from musegen.music.dawproject_archive import MAX_METADATA_BYTES, Node, open_archive
 from musegen.music.dawproject_timeline import Content, Frame, TempoMap, Timelines, finite
 from musegen.music.files import Source
@@ -101,6 +101,12 @@ def read_dawproject(source: Source, name: str = "") -> tuple[Score, tuple[str, .
     if not score.num_notes:
         findings.add("there are no notes in it")
     return score, findings.lines()
+
+
+def read_preview(source: Source, name: str = "") -> bytes | None:
+    """The WAV file that `write_dawproject` put into a project; None where there is none."""
+    with open_archive(source, name) as archive:
+        return archive.stored(AUDIO_MEMBER)
 
 
 def _below(node: Node) -> Iterable[Node]:
