@@ -222,7 +222,7 @@ def why(
                 file.parent,
                 seed=seed_midi,
                 model=model,
-                on_progress=origin.stopping(report),
+                on_progress=report,
             )
         bars, stopped_after = made.info["bars"], origin.stopped_after
         if made.info["interrupted"] and (stopped_after is None or bars < stopped_after):

@@ -248,6 +248,8 @@ def remake(
 ) -> Piece:
     """Composes a file again from what it says of itself (`musegen.provenance`), on the CPU.
 
+    A piece that Ctrl-C ended is ended after the same bars.
+
     Args:
         origin: what it says.
         folder: where its seed is looked for, by name; the working folder is the other place.
@@ -271,7 +273,7 @@ def remake(
         model=used,
         random_seed=origin.random_seed,
         first_sample=origin.sample,
-        on_progress=on_progress,
+        on_progress=origin.stopping(on_progress),
         **origin.options,
     )
     if isinstance(piece, list):

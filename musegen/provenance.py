@@ -133,11 +133,14 @@ class Provenance:
                 return place
         raise MidiError(f"{there[0]} has changed since the file was made: it is not its seed")
 
-    def stopping(self, on_progress: OnProgress) -> OnProgress:
-        """An `on_progress` for `musegen.remake`: as Ctrl-C did, it ends a piece that was ended."""
+    def stopping(self, on_progress: OnProgress | None) -> OnProgress | None:
+        """An `on_progress` for composing again: as Ctrl-C did, it ends a piece that was ended."""
+        if self.stopped_after is None:
+            return on_progress
 
         def report(done: float, total: float | None, text: str) -> None:
-            on_progress(done, total, text)
+            if on_progress is not None:
+                on_progress(done, total, text)
             if self.stopped_after is not None and done >= self.stopped_after:
                 raise KeyboardInterrupt
 
