@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -242,6 +243,22 @@ def test_an_instrument_that_was_asked_for_is_heard(number, ending):
     short = Ask(bars=2, instruments=("flute", "piano", "drums"))
     _, _, score, _ = check_result(short, None, number, ending)
     assert all(len(track) for track in score.tracks)
+
+
+def test_a_track_that_is_filled_where_it_rests_is_heard():
+    seed = seed_score()
+    start = seed.tracks[0].notes["start_tick"]
+    flute = replace(seed.tracks[0], notes=seed.tracks[0].notes[start < seed.bars()[3].start_tick])
+    seed = seed.replace(tracks=(flute, *seed.tracks[1:]))
+    _, written, score, _ = check_result(
+        Ask(controls=Controls.of(fill="5-8@Flöte")), seed, 2, ending=12.0
+    )
+    assert len(written.notes) and longest_rest(score, 0) <= 2  # bar 4 is not filled
+    planned, plan, written, _ = composed(
+        Ask(controls=Controls.of(fill="5-8")), seed, 2, ending=12.0
+    )
+    assert 0 not in written.notes["track"]
+    assert not [text for text in planned.silent(written, plan) if "Flöte" in text]
 
 
 def test_silence_that_was_asked_for_stays():

@@ -147,9 +147,14 @@ class Planned:
         return [(name, item.program, item.is_drum) for name, item in pairs]
 
     def silent(self, written: Written, plan: CompositionPlan) -> tuple[str, ...]:
-        """A line for each track that was asked for and has no note."""
+        """A line for each track that was asked for, or has lost its notes, and has none."""
         sounding = set(written.notes["track"].tolist())
         sounding |= {track for (track, _), notes in plan.kept.items() if notes}
+        for index, item in enumerate(plan.tracks):
+            bars = np.flatnonzero(plan.open_cells[: len(plan.seed_bars), index]).tolist()
+            rested = bars and not any(len(plan.seed_notes(index, bar)) for bar in bars)
+            if rested and item.seed_track is not None and item.longest_rest is None:
+                sounding.add(index)
         return tuple(
             f"{name} was given no notes" for i, name in enumerate(self.names) if i not in sounding
         )

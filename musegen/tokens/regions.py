@@ -49,7 +49,7 @@ LONGEST_REST = 4
 """A new track rests for a phrase at most; who asks for an instrument wants to hear it."""
 
 LONGEST_REST_ADDED = 1
-"""Of tracks that accompany a seed."""
+"""Of tracks that accompany a seed, or that are filled where they rest."""
 
 
 def planned_track(
@@ -212,6 +212,12 @@ def filled_regions(
                 by[index, bar] = fill.text
             place = roster.of_seed(index, bars[first - 1].start_tick)
             regions.append(Region(place, first - 1, last))
+            starts = seed.tracks[index].notes["start_tick"]
+            span = bars[first - 1].start_tick, bars[last - 1].end_tick
+            if named and not np.any((starts >= span[0]) & (starts < span[1])):
+                # Who names a track where it rests wants to hear it there.
+                item = replace(roster.tracks[place], longest_rest=LONGEST_REST_ADDED)
+                roster.tracks[place] = item
     return regions
 
 
