@@ -1,0 +1,285 @@
+"""The fast engine for the CPU: ONNX Runtime, weights as bytes, no torch.
+
+**Reproducible by choice of kernels.** A row's numbers are the same bits whatever else is in the
+batch and with any number of threads: sequences that take in one row go through the graph side by
+side, and those that take in several go one by one. Equal seeds give equal music on one kind of
+processor; another may have other kernels. The torch engine, in float64, is the reference.
+
+Letters: N sequences, n rows of each, D width, H query heads, K key-value heads, S size of a head,
+P positions of the cache, F fields, C side channels, A axes, M hidden numbers of a field head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from musegen.guide import Advance
+from musegen.models.transformer_config import TransformerConfig
+from musegen.sampling.engines.slots import Slots
+
+__all__ = ["OnnxEngine"]
+
+PIECE = 1024
+"""Rows of a prompt that are taken in at once: bounds the memory of their scores."""
+
+
+class OnnxEngine:
+    """An `Engine` (musegen/guide.py) over the graphs of `onnx_graph.build_graphs`."""
+
+    def __init__(
+        self,
+        config: TransformerConfig,
+        graphs: Mapping[str, bytes],
+        table: np.ndarray,
+        *,
+        max_positions: int | None = None,
+        threads: int = 1,
+    ) -> None:
+        """`table` (rows, D) is the embedding table of the model, float32."""
+        self.field_sizes: tuple[int, ...] = config.field_sizes
+        self.max_positions: int = max_positions or config.context
+        self._config = config
+        self._fields, self._channels = len(config.field_sizes), len(config.channels)
+        self._plain = self._fields == 1 and not self._channels
+        # Sums in float64 do not depend on their order, so a batch may be summed as it likes.
+        self._table = table.astype(np.float64)
+        if not self._plain:
+            self._table[0] = 0.0  # "nothing here" adds nothing
+        self._offsets = np.array(config.table_offsets[:-1], dtype=np.int64)
+        axes, group = config.axis_of_kv_head, config.heads // config.kv_heads
+        self._axes = np.array([axis for axis in axes for _ in range(group)] + list(axes))
+        half = config.head_size // 2
+        speeds = config.rope_theta ** (-np.arange(half, dtype=np.float64) / half)
+        # The model holds its speeds in float32; the engine turns by the same numbers.
+        scaled = np.array(config.axis_scales)[:, None] * speeds
+        self._speeds = scaled.astype(np.float32).astype(np.float64)  # (A, S/2)
+        self._step = _session(graphs["step"], threads)
+        self._heads = [_session(graphs[f"field.{f}"], threads) for f in range(1, self._fields)]
+        self.open(1)
+
+    # -- the Engine protocol ----------------------------------------------------------------
+
+    def open(self, slots: int) -> None:
+        """An empty cache for so many sequences."""
+        config = self._config
+        self._slots = Slots(slots, self.max_positions)
+        shape = (2 * config.layers, slots, config.kv_heads, self.max_positions, config.head_size)
+        self._cache = np.zeros(shape, dtype=np.float32)
+        """Of each layer the keys, then the values."""
+        sizes = config.field_sizes
+        self._first = np.zeros((slots, sizes[0]))
+        self._hidden = np.zeros((slots, self._fields * config.head_hidden), dtype=np.float32)
+        self._batches: dict[tuple[int, int], _Batch] = {}
+        self._fields_of: dict[tuple[int, int], _Field] = {}
+
+    def length(self, slot: int) -> int:
+        """Positions that a slot has in its cache."""
+        return int(self._slots.lengths[slot])
+
+    def extend(self, advances: Mapping[int, Advance]) -> None:
+        """Takes in the rows of some slots. Raises GenerationError when one has no room left."""
+        single: list[int] = []
+        whole: dict[tuple[bytes, bytes, bytes], int] = {}
+        admitted = {slot: self._slots.admit(slot, each) for slot, each in advances.items()}
+        for slot, advance in admitted.items():
+            if len(advance.rows) == 1:
+                single.append(slot)
+                continue
+            fresh = self._slots.lengths[slot] == 0
+            key = (
+                advance.rows.tobytes(),
+                advance.channels.tobytes(),
+                advance.coordinates.tobytes(),
+            )
+            if fresh and key in whole:
+                self._copy(whole[key], slot, len(advance.rows))
+                continue
+            for start in range(0, len(advance.rows), PIECE):
+                self._pass([slot], advance, start)
+            if fresh:
+                whole[key] = slot
+        if single:
+            self._pass(single, _side_by_side([admitted[slot] for slot in single]))
+
+    def logits(self, slots: Sequence[int], field: int, chosen: np.ndarray) -> np.ndarray:
+        """Float64 (len(slots), V_field)."""
+        if field == 0:
+            return self._first[list(slots)]
+        key = (field, len(slots))
+        if key not in self._fields_of:
+            self._fields_of[key] = _Field(
+                self._heads[field - 1], field, len(slots), self._config
+            )
+        return self._fields_of[key].run(self._hidden, slots, chosen)
+
+    # -- one pass ---------------------------------------------------------------------------
+
+    def _pass(self, slots: list[int], rows: Advance, start: int = 0) -> None:
+        """One row of each of `slots`, or PIECE rows of a single one from row `start` on."""
+        order, first, moves = self._slots.run(slots)
+        for one, other in moves:
+            self._cache[:, [one, other]] = self._cache[:, [other, one]]
+        batch = len(order)
+        n = 1 if batch > 1 else min(PIECE, len(rows.rows) - start)
+        if batch > 1:
+            index = [slots.index(slot) for slot in order]
+            here: Any = index if index != list(range(batch)) else slice(None)
+        else:
+            here = slice(start, start + n)
+        key = (first, batch)
+        if n > 1:
+            bound = _Batch(self._step, self._cache, first, batch, n, self._config)
+        else:
+            if key not in self._batches:
+                self._batches[key] = _Batch(self._step, self._cache, first, batch, 1, self._config)
+            bound = self._batches[key]
+        self._embed(rows.rows[here], rows.channels[here], bound.x)
+        self._turn(rows.coordinates[here], bound)
+        self._slots.took(order, [n] * batch)
+        used = self._slots.lengths[order]
+        bound.before[:] = used - 1
+        bound.total[...] = used.max()
+        bound.run()
+        self._first[order] = bound.logits
+        if self._fields > 1:
+            self._hidden[order] = bound.hidden
+
+    def _embed(self, rows: np.ndarray, channels: np.ndarray, out: np.ndarray) -> None:
+        """Writes the sum of the embeddings of each row into `out` (N, n, D)."""
+        flat = out.reshape(-1, out.shape[-1])
+        if self._plain:
+            flat[:] = self._table[rows[:, 0]]
+            return
+        fields = np.where(rows == 0, 0, rows + self._offsets[: self._fields])
+        total = self._table[fields].sum(1)
+        if self._channels:
+            total += self._table[channels + self._offsets[self._fields :]].sum(1)
+        flat[:] = total
+
+    def _turn(self, coordinates: np.ndarray, bound: _Batch) -> None:
+        """Writes the cosines and sines of the turned heads; those of the values stay 1 and 0."""
+        axes = len(self._speeds)
+        angles = coordinates[:, :axes, None] * self._speeds  # (N n, A, S/2)
+        turned = len(self._axes)
+        shape = (len(coordinates), -1, angles.shape[-1])
+        bound.cos.reshape(shape)[:, :turned] = np.cos(angles)[:, self._axes]
+        bound.sin.reshape(shape)[:, :turned] = np.sin(angles)[:, self._axes]
+
+    def _copy(self, source: int, slot: int, count: int) -> None:
+        """Gives a slot what another one has just computed of the same rows."""
+        here, there = self._slots.places[source], self._slots.places[slot]
+        self._cache[:, there, :, :count] = self._cache[:, here, :, :count]
+        self._first[slot], self._hidden[slot] = self._first[source], self._hidden[source]
+        self._slots.took([slot], [count])
+
+
+@dataclass(eq=False)
+class _Batch:
+    """The inputs and outputs of a pass, in memory that stays where it is from step to step."""
+
+    session: Any
+    cache: np.ndarray
+    first: int
+    batch: int
+    n: int
+    config: TransformerConfig
+
+    def __post_init__(self) -> None:
+        config, batch = self.config, self.batch
+        heads = config.heads + 2 * config.kv_heads
+        half = config.head_size // 2
+        self.x = np.zeros((batch, self.n, config.width), np.float32)
+        self.cos = np.ones((batch, self.n * heads, half), np.float32)
+        self.sin = np.zeros((batch, self.n * heads, half), np.float32)
+        self.before = np.zeros(batch, np.int32)
+        self.total = np.zeros((), np.int32)
+        sizes = config.field_sizes
+        self.logits = np.zeros((batch, sizes[0]), np.float32)
+        self.hidden = np.zeros((batch, len(sizes) * config.head_hidden), np.float32)
+        inputs = {name: getattr(self, name) for name in ("x", "cos", "sin", "before", "total")}
+        outputs = {"logits": self.logits}
+        if len(sizes) > 1:
+            outputs["hidden"] = self.hidden
+        for layer in range(config.layers):
+            for kind, name in enumerate(("keys", "values")):
+                memory = self.cache[2 * layer + kind, self.first : self.first + batch]
+                inputs[f"{name}.{layer}"] = outputs[f"new_{name}.{layer}"] = memory
+        self._binding = _Binding(self.session, inputs, outputs)
+
+    def run(self) -> None:
+        """Reads the inputs where they are, and writes the outputs where they are."""
+        self._binding.run()
+
+
+class _Field:
+    """The logits of one field after the first, for so many sequences at once."""
+
+    def __init__(self, session: Any, field: int, batch: int, config: TransformerConfig) -> None:
+        inner = config.head_hidden
+        self._place = slice(field * inner, (field + 1) * inner)
+        self._hidden = np.zeros((batch, inner), np.float32)
+        self._ids = [np.zeros(batch, np.int64) for _ in range(field)]
+        self._logits = np.zeros((batch, config.field_sizes[field]), np.float32)
+        ids = {f"id.{before}": array for before, array in enumerate(self._ids)}
+        inputs = {"hidden": self._hidden, **ids}
+        self._binding = _Binding(session, inputs, {"logits": self._logits})
+
+    def run(self, hidden: np.ndarray, slots: Sequence[int], chosen: np.ndarray) -> np.ndarray:
+        """Float64 (len(slots), V), given the hidden numbers of all slots and the fields before."""
+        self._hidden[:] = hidden[list(slots), self._place]
+        for before, ids in enumerate(self._ids):
+            ids[:] = chosen[:, before]
+        self._binding.run()
+        return self._logits.astype(np.float64)
+
+
+class _Binding:
+    """A session with its inputs and outputs tied to arrays, which it keeps alive."""
+
+    def __init__(
+        self, session: Any, inputs: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]
+    ) -> None:
+        from onnxruntime import OrtValue
+
+        self._session, self._io = session, session.io_binding()
+        values: dict[int, Any] = {}
+        for arrays, bind in (
+            (inputs, self._io.bind_ortvalue_input),
+            (outputs, self._io.bind_ortvalue_output),
+        ):
+            for name, array in arrays.items():
+                # Keys and values are both: one value, so that they are written where they are.
+                value = values.setdefault(id(array), OrtValue.ortvalue_from_numpy(array))
+                bind(name, value)
+        self._values, self._arrays = values, (inputs, outputs)
+
+    def run(self) -> None:
+        self._session.run_with_iobinding(self._io)
+
+
+def _session(graph: bytes, threads: int) -> Any:
+    """A session on the CPU that says nothing of itself."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Waiting threads must not burn a core that another program could use.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def _side_by_side(advances: Sequence[Advance]) -> Advance:
+    """One row of each of several sequences, as one array each."""
+    if len(advances) == 1:
+        return advances[0]
+    return Advance(
+        np.concatenate([each.rows for each in advances]),
+        np.concatenate([each.channels for each in advances]),
+        np.concatenate([each.coordinates for each in advances]),
+    )
