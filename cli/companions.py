@@ -77,8 +77,8 @@ class Companions:
         Raises `UsageError` as `check` does, `OutputError` for what cannot be written or drawn,
         `MidiError` for what cannot be notated or rendered.
         """
+        from musegen.atomic import write_all
         from musegen.music.export import musicxml_bytes
-        from musegen.music.files import write_all
 
         self.check(path)
         if path is None or not self:

@@ -157,6 +157,13 @@ def compose(
         str, typer.Option(metavar="NAME|DIR", help="See `musegen models`.")
     ] = "default",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    engine: Annotated[
+        str, typer.Option(metavar="onnx|torch", help="What computes.  [default: onnx on the CPU]")
+    ] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(help="int8 or fp32 of onnx; fp64, fp32, bf16 of torch.  [default: int8]"),
+    ] = "auto",
     as_json: Annotated[
         bool, typer.Option("--json", help="Say what was written as JSON on stdout.")
     ] = False,
@@ -225,6 +232,8 @@ def compose(
             random_seed=random_seed,
             model=model,
             device=device,
+            engine=engine,
+            precision=precision,
             first_sample=first_sample,
             on_progress=report,
             **asked,

@@ -146,7 +146,7 @@ def convert(
     From .mid to .mid it cleans a file. OUT may also be sound (.wav) or a piano roll (.svg, .png),
     which nothing can read back.
     """
-    from musegen.music.files import write_whole
+    from musegen.atomic import write_whole
     from musegen.music.piece import Piece
 
     from .companions import RENDERED, rendered
@@ -173,7 +173,7 @@ def stems(
     ] = None,
 ) -> None:
     """Write a MIDI file a track; each has the whole tempo map, and all begin at bar 1."""
-    from musegen.music.files import write_all
+    from musegen.atomic import write_all
     from musegen.music.piece import Piece
 
     from .companions import stem_files

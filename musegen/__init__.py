@@ -24,7 +24,7 @@ if not (_here / "cli").is_dir():  # a checkout: cli/, tokenizers/ and datasets/ 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Model": "musegen.api",
+    "Model": "musegen.model",
     "Note": "musegen.music.score",
     "Piece": "musegen.api",
     "Score": "musegen.music.score",
@@ -54,10 +54,10 @@ __all__ = [
 
 if TYPE_CHECKING:
     from musegen import errors as errors
-    from musegen.api import Model as Model
     from musegen.api import Piece as Piece
     from musegen.api import compose as compose
     from musegen.api import train as train
+    from musegen.model import Model as Model
     from musegen.music.midi import read_midi as read_midi
     from musegen.music.score import Note as Note
     from musegen.music.score import Score as Score

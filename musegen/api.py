@@ -11,65 +11,28 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from musegen import __version__, assets
+from musegen import __version__
 from musegen.config import apply_overrides
 from musegen.errors import CheckpointError, UsageError
-from musegen.models.registry import GENERATORS, family_named
+from musegen.model import Model
+from musegen.models.registry import family_named
 from musegen.music.piece import Piece
 from musegen.provenance import Provenance
 from musegen.sampling.stream import OnBar, OnEvent
 from musegen.tokens.assemble import assemble, only_written, stretches
 from musegen.tokens.measure import measure
 from musegen.tokens.planning import Ask, plan_composition
-from musegen.tokens.tokenizer import (
-    DocumentMix,
-    Tokenizer,
-    load_tokenizer,
-    tokenizer_from_dict,
-)
+from musegen.tokens.tokenizer import DocumentMix, load_tokenizer
 from musegen.tokens.wishes import Controls
 
 __all__ = ["Model", "Piece", "compose", "remake", "train"]
 
 OnProgress = Callable[[float, float | None, str], None]
 """`on_progress(done, total, text)`; total is None while nobody knows it."""
-
-
-@dataclass(frozen=True)
-class Model:
-    """A trained model, ready to compose: the network and the preset that it speaks."""
-
-    network: Any
-    """The family's `GenerativeModel`, in evaluation mode."""
-    tokenizer: Tokenizer
-    checkpoint: Any
-    """What its folder says (`musegen.training.checkpoint.Checkpoint`)."""
-
-    @classmethod
-    def from_pretrained(cls, name_or_folder: str | os.PathLike[str], device: str = "auto") -> Model:
-        """Loads an installed model by name (`default`), or a folder that `train` wrote.
-
-        Raises:
-            CheckpointError: there is none, or it is damaged or of another version.
-            DeviceError: the device is not there.
-        """
-        from musegen.training.checkpoint import load_model
-        from musegen.training.device import resolve_device
-
-        folder = assets.weights_path(name_or_folder)
-        network, checkpoint = load_model(folder, GENERATORS, resolve_device(device))
-        tokenizer = tokenizer_from_dict(checkpoint.tokenizer, str(folder / "tokenizer.json"))
-        if tuple(tokenizer.field_sizes) != tuple(network.config.field_sizes):
-            raise CheckpointError(f"{folder}: tokenizer.json and the weights do not fit together")
-        return cls(network, tokenizer, checkpoint)
-
-    def compose(self, seed: Any = None, **options: Any) -> Piece | list[Piece]:
-        """`musegen.compose` with this model."""
-        return compose(seed, model=self, **options)
 
 
 def compose(
@@ -90,6 +53,8 @@ def compose(
     first_sample: int = 0,
     model: str | os.PathLike[str] | Model = "default",
     device: str = "auto",
+    engine: str = "auto",
+    precision: str = "auto",
     batch_size: int = 8,
     on_progress: OnProgress | None = None,
     on_bar: OnBar | None = None,
@@ -110,10 +75,14 @@ def compose(
         key: as in `"D major"`; by default what the seed sounds like.
         temperature, top_k, top_p, min_p: how boldly to choose.
         num: how many pieces; more than one gives a list.
-        random_seed: the same seed gives the same bytes (on CPU); if None, drawn and told in `info`.
+        random_seed: the same seed gives the same bytes (on one kind of CPU); if None, drawn and
+            told in `info`.
         first_sample: number of the first piece: `num=1, first_sample=3` is the fourth of `num=4`.
         model: a name of `musegen models`, a folder, or a loaded `Model`.
         device: `auto`, `cpu`, `cuda` or `mps`.
+        engine, precision: what computes: `onnx` in `int8` or `fp32`, or `torch` in `fp64`, `fp32`
+            or `bf16`; by default `onnx` in `int8`, on the CPU. These three are for a `model` that
+            is to be loaded; a `Model` has its own.
         batch_size: how many pieces are written side by side; does not change what is written.
         on_progress: called as `on_progress(done, total, text)`.
         on_bar: called as `on_bar(sample, bar, notes)` as soon as a bar of the piece (from 0) is
@@ -145,26 +114,25 @@ def compose(
     name = str(source.info.get("file", "the seed")) if source is not None else ""
     planned = plan_composition(ask, source.score if source is not None else None, name)
     if not isinstance(model, Model):
-        model = Model.from_pretrained(model, device)
+        model = Model.from_pretrained(model, device, engine, precision)
     planned = planned.fitted(model.tokenizer)
     plans = [planned.for_sample(random_seed, first_sample + i) for i in range(num)]
     started_s = time.perf_counter()
 
     from musegen.evaluation.originality import OriginalityIndex
-    from musegen.guide import Engine, RowRequest
+    from musegen.guide import RowRequest
+    from musegen.models.autoregressive import Rows
     from musegen.sampling.engines.guided import GuidedEngine
-    from musegen.sampling.engines.torch import TorchEngine, one_thread
     from musegen.sampling.sampler import sample
     from musegen.sampling.stream import BarStream, BarTimes, EventStream, TrackFacts
 
-    reference = TorchEngine(model.network)
-    engine: Engine = reference
+    computing = model.new_engine()
     told = planned.told_channels()
     if wishes.guidance != 1.0 and told:
         names = [channel.name for channel in model.tokenizer.channels]
         columns = [names.index(name) for name in told if name in names]
-        engine = GuidedEngine(engine, columns, wishes.guidance)
-    guides = [model.tokenizer.guide(plan, engine.max_positions) for plan in plans]
+        computing = GuidedEngine(computing, columns, wishes.guidance)
+    guides = [model.tokenizer.guide(plan, computing.max_positions) for plan in plans]
     written_bars = planned.plan.written_bars
     streams = [BarStream(guides, on_bar, written_bars)] if on_bar is not None else []
     if on_event is not None:
@@ -179,10 +147,10 @@ def compose(
             done, total = sum(guide.bars_done for guide in guides), num * len(written_bars)
             on_progress(done, total, f"{done} of {total} bars")
 
-    with one_thread():
+    with computing.running():
         samples = sample(
-            model.network,
-            [RowRequest(guide, engine) for guide in guides],
+            Rows(),
+            [RowRequest(guide, computing) for guide in guides],
             draw.shifted(first_sample),
             batch_size=batch_size,
             on_step=report,
@@ -192,12 +160,14 @@ def compose(
     origin = Provenance(
         version=__version__,
         model=model.checkpoint.folder.name,
-        weights=model.checkpoint.weights_hash(),
+        weights=model.checkpoint.weights_hash,
         random_seed=random_seed,
         options={**ask.to_dict(), **draw.to_dict()},
         seed=Path(source.info.get("file", "")).name if source is not None else "",
         seed_sha256=source.sha256() if source is not None else "",
-        device=reference.device.type,
+        device=model.device,
+        engine=model.engine,
+        precision=model.precision,
     )
     pieces = []
     for number, written in enumerate(samples.results):
@@ -262,8 +232,10 @@ def remake(
         CheckpointError: the weights are others.
     """
     found = origin.find_seed(Path(folder), Path(seed) if seed is not None else None)
-    used = Model.from_pretrained(model or origin.model, "cpu")
-    if used.checkpoint.weights_hash() != origin.weights:
+    used = Model.from_pretrained(
+        model or origin.model, "cpu", origin.engine or "torch", origin.precision or "fp64"
+    )
+    if used.checkpoint.weights_hash != origin.weights:
         raise CheckpointError(
             f"model {model or origin.model!r} has other weights than the file was made with "
             f"({origin.weights[:12]}...); name the model that has them with --model"
@@ -322,7 +294,8 @@ def train(
     from musegen.data.batches import Prefetch, TrainBatches, ValidBatches
     from musegen.data.build import open_or_build
     from musegen.training.card import model_card
-    from musegen.training.checkpoint import check_out, save_model
+    from musegen.training.checkpoint import save_model
+    from musegen.training.folder import check_out
     from musegen.training.run import RunConfig
     from musegen.training.trainer import Trainer
 

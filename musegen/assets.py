@@ -39,6 +39,20 @@ def user_folder() -> Path:
     return user_data_path("musegen", appauthor=False)
 
 
+def engine_folder() -> Path:
+    """Where prepared weights are kept that cannot lie beside a checkpoint. May not exist."""
+    if os.environ.get("MUSEGEN_HOME"):
+        return user_folder() / "engines"
+    from platformdirs import user_cache_path
+
+    return user_cache_path("musegen", appauthor=False) / "engines"
+
+
+def is_packaged(folder: Path) -> bool:
+    """Whether a checkpoint came with musegen: nothing is written beside it."""
+    return folder.is_relative_to(_PACKAGE / "weights")
+
+
 def presets() -> dict[str, Path]:
     """The tokenizer presets by name."""
     return _files(_BESIDE / "tokenizers", ".json")
@@ -122,7 +136,7 @@ def describe_weights(name_or_folder: str | os.PathLike[str]) -> Weights:
     return Weights(
         name=folder.name,
         folder=folder,
-        origin="package" if folder.is_relative_to(_PACKAGE / "weights") else "user",
+        origin="package" if is_packaged(folder) else "user",
         size_bytes=size,
         family=_text(settings, "musegen", "family"),
         version=_text(settings, "musegen", "version"),

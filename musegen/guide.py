@@ -15,6 +15,7 @@ Letters: F fields of a row, V ids of a field, C side channels, A position axes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -79,6 +80,10 @@ class Engine(Protocol):
     field_sizes: tuple[int, ...]
     max_positions: int
 
+    def running(self) -> AbstractContextManager[None]:
+        """Around all the sampling: what the engine wants to set for that time."""
+        ...
+
     def open(self, slots: int) -> None:
         """An empty cache for so many sequences."""
         ...
@@ -88,7 +93,7 @@ class Engine(Protocol):
         ...
 
     def logits(self, slots: Sequence[int], field: int, chosen: np.ndarray) -> np.ndarray:
-        """Float64 (len(slots), V_field), rounded to 2**-20.
+        """Float64 (len(slots), V_field), the same bits whatever else is in the batch.
 
         `chosen` is (len(slots), field): the fields of the row drawn so far.
         """

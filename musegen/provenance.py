@@ -25,8 +25,8 @@ PREFIX = "musegen "
 
 OnProgress = Callable[[float, float | None, str], None]
 
-_NOT_OPTIONS = {"seed", "model", "random_seed", "first_sample", "num", "device"}
-_NOT_OPTIONS |= {"batch_size", "on_progress", "on_bar", "on_event"}
+_NOT_OPTIONS = {"seed", "model", "random_seed", "first_sample", "num", "device", "engine"}
+_NOT_OPTIONS |= {"precision", "batch_size", "on_progress", "on_bar", "on_event"}
 """Arguments of `compose` that no file may set."""
 
 _NUMBER, _TEXTS = (int, float), (list,)
@@ -73,6 +73,10 @@ class Provenance:
     """Of its bytes; empty from nothing."""
     device: str = "cpu"
     """Other devices than the CPU do not promise the same bytes."""
+    engine: str = ""
+    """What computed it; files of musegen before there was a choice do not say: `torch`."""
+    precision: str = ""
+    """In which numbers; likewise `fp64`."""
     stopped_after: int | None = None
     """How many bars were finished when Ctrl-C ended it; None for a piece that was not ended."""
 
@@ -99,7 +103,7 @@ class Provenance:
             facts = json.loads(texts[-1].removeprefix(PREFIX), parse_constant=_refuse)
             kinds = {"version": str, "model": str, "weights": str, "random_seed": int}
             kinds |= {"sample": int, "options": dict, "seed": str, "seed_sha256": str}
-            kinds |= {"device": str, "stopped_after": int}
+            kinds |= {"device": str, "engine": str, "precision": str, "stopped_after": int}
             if set(facts) - set(kinds) or any(type(facts[k]) is not kinds[k] for k in facts):
                 raise ValueError("fields that we do not write")
             origin = cls(**facts)
@@ -165,6 +169,7 @@ class Provenance:
                 else:
                     words += [option, str(one)]
         words += ["--model", self.model, "--random-seed", str(self.random_seed)]
+        words += ["--engine", self.engine or "torch", "--precision", self.precision or "fp64"]
         if self.sample:
             words += ["--first-sample", str(self.sample)]
         return shlex.join(words)

@@ -11,7 +11,8 @@ from musegen import __version__
 from musegen.errors import CheckpointError, OutputError
 from musegen.models.registry import GENERATORS, family_named
 from musegen.models.transformer import Transformer, TransformerConfig
-from musegen.training.checkpoint import load_model, read_checkpoint, save_model, write_folder
+from musegen.training.checkpoint import load_model, save_model, write_folder
+from musegen.training.folder import read_checkpoint
 
 CONFIG = TransformerConfig(
     field_sizes=(9, 7), channels=(("a", 3),), width=16, layers=1, heads=2, context=8
@@ -41,7 +42,7 @@ def test_there_and_back(model, tmp_path):
     assert said.family == "transformer" and said.musegen_version == __version__
     assert said.tokenizer == TOKENIZER and said.card == "# Card"
     assert said.summary["validation"] == {"nats_per_note": 1.5}
-    assert len(said.weights_hash()) == 64
+    assert len(said.weights_hash) == 64
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"config.toml", "model.safetensors", "tokenizer.json", "README.md"}
 

@@ -229,7 +229,7 @@ def test_compose_passes_everything_on(api, tmp_path, capsys):
     arguments = (
         "compose --seed-midi s.mid --seed-bars 4 --bars 8 --instruments piano,bass --tempo 96 "
         "--time-signature 3/4 --temperature 0.9 --top-k 5 --top-p 0.9 --min-p 0.1 "
-        f"--random-seed 7 --model here --device cpu --out {out}"
+        f"--random-seed 7 --model here --device cpu --engine torch --precision fp32 --out {out}"
     ).split() + ["--key", "D major", "--scale", "D major", "--strict-scale", "--guidance", "2"]
     arguments += "--fill 3-4@bass --fill 7 --density 4-6@bass".split()
     assert main.run(arguments) == 0
@@ -238,6 +238,8 @@ def test_compose_passes_everything_on(api, tmp_path, capsys):
     assert seed == "s.mid"
     assert asked == {
         "bars": 8,
+        "engine": "torch",
+        "precision": "fp32",
         "seed_bars": 4,
         "instruments": ["piano", "bass"],
         "tempo": "96",

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from musegen.atomic import write_all
 from musegen.cli.companions import Companions
 from musegen.cli.main import run
 from musegen.errors import OutputError, UsageError
 from musegen.music import audio
-from musegen.music.files import write_all
 from musegen.music.piece import Piece
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

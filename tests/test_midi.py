@@ -375,12 +375,12 @@ def test_paths_that_cannot_be_written(tmp_path):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
-    import musegen.music.files as files
+    import musegen.atomic as atomic
 
     def full(path, mode):
         return open("/dev/full", "wb")
 
-    monkeypatch.setattr(files, "open", full, raising=False)
+    monkeypatch.setattr(atomic, "open", full, raising=False)
     with pytest.raises(OutputError, match="No space"):
         write_midi(band(), tmp_path / "a.mid")
     assert os.listdir(tmp_path) == []

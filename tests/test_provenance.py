@@ -44,7 +44,7 @@ def test_the_command_that_makes_it_again():
     assert ORIGIN.command() == (
         "musegen compose --seed-midi 'a song.mid' --fill 5-6@Bass --fill 1 --strict-scale "
         "--instruments piano,bass --temperature 0.9 --model default --random-seed 7 "
-        "--first-sample 2"
+        "--engine torch --precision fp64 --first-sample 2"
     )
 
 

@@ -19,11 +19,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from musegen.atomic import write_whole
 from musegen.data.grams import GRAM, line_grams
 from musegen.data.shards import ShardSet
 from musegen.errors import CheckpointError, DataError
 from musegen.evaluation.fingerprints import BUCKETS, Fingerprints, Run, winnow
-from musegen.music.files import write_whole
 from musegen.music.score import Score
 from musegen.tokens.tokenizer import Tokenizer
 

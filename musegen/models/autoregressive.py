@@ -7,6 +7,7 @@ Numpy and protocols only: what computes the logits is an `Engine`, what may be d
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ import numpy as np
 from musegen.errors import GenerationError, UsageError
 from musegen.guide import Advance, Engine, Guide, RowRequest
 
-__all__ = ["Autoregressive", "RowState"]
+__all__ = ["Autoregressive", "RowState", "Rows"]
 
 
 class _Draw(Protocol):
@@ -95,3 +96,11 @@ class Autoregressive:
     def finish(self, state: RowState) -> list[Any]:
         """What the guides have written, also when called early."""
         return [guide.result() for guide in state.guides]
+
+
+class Rows(Autoregressive):
+    """The sampling half by itself: all that is drawn comes from the engines of the requests."""
+
+    def sampling(self) -> AbstractContextManager[None]:
+        """Around all the steps: nothing to be set."""
+        return nullcontext()

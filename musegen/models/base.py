@@ -9,7 +9,8 @@ Letters: B batch, V ids.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -91,6 +92,13 @@ class GenerativeModel(nn.Module):
         """The metric whose validation mean chooses the best checkpoint; lower is better."""
         return "loss"
 
+    @contextmanager
+    def sampling(self) -> Iterator[None]:
+        """Around all the steps of a sample: evaluation mode, without gradients."""
+        self.eval()
+        with torch.no_grad():
+            yield
+
     def begin(self, requests: Sequence[Any], draw: DrawLike) -> Any:
         """The first state of sampling, one request a sample."""
         raise TypeError(f"{type(self).__name__} does not define begin()")
@@ -115,9 +123,3 @@ def parameters_of(modules: Iterable[nn.Module]) -> int:
         for parameter in module.parameters():
             seen[id(parameter)] = parameter.numel()
     return sum(seen.values())
-
-
-def no_grad_eval(model: nn.Module) -> torch.no_grad:
-    """For sampling, `with no_grad_eval(model):` is evaluation mode without gradients."""
-    model.eval()
-    return torch.no_grad()

@@ -28,6 +28,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from musegen import __version__
+from musegen.atomic import write_whole
 from musegen.errors import MidiError, UsageError
 from musegen.music.bars import barline_after
 from musegen.music.dawproject_archive import (
@@ -46,7 +47,6 @@ from musegen.music.dawproject_clips import (
     says_generated,
     sections_of,
 )
-from musegen.music.files import write_whole
 from musegen.music.instruments import program_name
 from musegen.music.normal import content_end, is_words_only, normal_form
 from musegen.music.parts import DRUM_CHANNEL

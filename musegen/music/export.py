@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from musegen.atomic import write_whole
 from musegen.errors import MidiError, OutputError, UsageError
-from musegen.music.files import write_whole
 from musegen.music.midi import read_midi
 from musegen.music.score import (
     BEND_DTYPE,

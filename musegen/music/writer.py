@@ -16,9 +16,9 @@ import io
 import os
 from typing import Any
 
+from musegen.atomic import write_whole
 from musegen.errors import MidiError
 from musegen.music.bars import barline_after
-from musegen.music.files import write_whole
 from musegen.music.names import MAJOR_NAMES, MINOR_NAMES
 from musegen.music.normal import BANK_LSB, BANK_MSB, content_end, is_words_only, normal_form
 from musegen.music.score import CHANNEL_PRESSURE, Meter, Score, Track

@@ -1,16 +1,17 @@
 """The one sampling loop, for every family of generative models.
 
 It owns batching, progress, stopping and what becomes of an interrupted run; the model brings
-`begin`, `step`, `done` and `finish` (musegen/models/base.py).
+`begin`, `step`, `done` and `finish` (musegen/models/base.py), and a family that needs no torch to
+sample is sampled without it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from musegen.models.base import GenerativeModel, no_grad_eval
 from musegen.sampling.draw import Draw
 
 __all__ = ["Samples", "sample"]
@@ -28,8 +29,22 @@ class Samples:
     """Whether Ctrl-C, or `stop`, ended it early."""
 
 
+class Steps(Protocol):
+    """The sampling half of a `GenerativeModel` (musegen/models/base.py)."""
+
+    def sampling(self) -> AbstractContextManager[None]: ...
+
+    def begin(self, requests: Sequence[Any], draw: Any) -> Any: ...
+
+    def step(self, state: Any, draw: Any) -> Any: ...
+
+    def done(self, state: Any) -> bool: ...
+
+    def finish(self, state: Any) -> list[Any]: ...
+
+
 def sample(
-    model: GenerativeModel,
+    model: Steps,
     requests: Sequence[Any],
     draw: Draw,
     *,
@@ -52,7 +67,7 @@ def sample(
     """
     results: list[Any] = []
     steps, interrupted = 0, False
-    with no_grad_eval(model):
+    with model.sampling():
         for first in range(0, len(requests), max(1, batch_size)):
             state, own_draw = None, draw.shifted(first)
             batch = requests[first : first + max(1, batch_size)]

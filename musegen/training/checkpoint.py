@@ -15,13 +15,11 @@ damaged, hostile or of another version gives one `CheckpointError`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,62 +28,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from musegen.config import from_dict, read_toml, to_dict, to_toml
+from musegen.config import from_dict, to_dict, to_toml
 from musegen.errors import CheckpointError, ConfigError, OutputError
 from musegen.models.base import GenerativeModel
+from musegen.training.folder import FORMAT, Checkpoint, read_checkpoint
 
-__all__ = [
-    "FORMAT",
-    "Checkpoint",
-    "check_out",
-    "load_model",
-    "load_tensors",
-    "read_checkpoint",
-    "save_model",
-    "write_folder",
-]
-
-FORMAT = 1
-"""Version of the layout of the folder; a later one is refused."""
-
-JSON_LIMIT = 64 * 2**20
-"""Bytes of the largest JSON or TOML file that is read: a vocabulary takes a few hundred kB."""
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """What a model folder says, weights aside."""
-
-    folder: Path
-    family: str
-    settings: Mapping[str, Any]
-    """The table [model] of config.toml."""
-    summary: Mapping[str, Any]
-    """The table [training]: steps, losses, data; for people."""
-    musegen_version: str
-    tokenizer: Mapping[str, Any]
-    """tokenizer.json."""
-    card: str
-    """README.md."""
-
-    def weights_hash(self) -> str:
-        """SHA-256 of model.safetensors, in hexadecimal."""
-        with (self.folder / "model.safetensors").open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def check_out(folder: str | Path, resume: bool) -> None:
-    """Whether a run may write into `folder`: nothing that was trained before is overwritten.
-
-    Raises OutputError: it is a file, or holds a run or a model and `resume` is not asked for.
-    """
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file; give a folder for the model")
-    if not resume and any((folder / name).exists() for name in ("last", "config.toml")):
-        raise OutputError(
-            f"{folder} holds a trained model: --resume goes on with it, another --out begins anew"
-        )
+__all__ = ["load_model", "load_tensors", "save_model", "weight_bytes", "write_folder"]
 
 
 def save_model(
@@ -133,43 +81,6 @@ def weight_bytes(model: torch.nn.Module, storage: str) -> bytes:
             tensor = tensor.to(torch.bfloat16)
         tensors[name] = tensor.contiguous()
     return to_safetensors(tensors)
-
-
-def read_checkpoint(folder: str | Path) -> Checkpoint:
-    """All of a model folder but the weights. Raises CheckpointError."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder}: there is no such model folder")
-    for name in ("config.toml", "model.safetensors", "tokenizer.json"):
-        if not (folder / name).is_file():
-            raise CheckpointError(f"{folder}: not a model folder, {name} is missing")
-    _bounded(folder / "config.toml")
-    try:
-        tables = read_toml(folder / "config.toml")
-    except ConfigError as error:
-        raise CheckpointError(str(error)) from error
-    about = tables.get("musegen")
-    if not isinstance(about, dict) or not isinstance(about.get("format"), int):
-        raise CheckpointError(f"{folder}/config.toml: no [musegen] format; not a musegen model")
-    if about["format"] != FORMAT:
-        raise CheckpointError(
-            f"{folder}: format {about['format']} of model folders, this version reads {FORMAT}; "
-            f"use the musegen that wrote it ({about.get('version', 'unknown')})"
-        )
-    family, settings = about.get("family"), tables.get("model")
-    if not isinstance(family, str) or not isinstance(settings, dict):
-        raise CheckpointError(f"{folder}/config.toml: the family or the table [model] is missing")
-    summary = tables.get("training", {})
-    card = folder / "README.md"
-    return Checkpoint(
-        folder=folder,
-        family=family,
-        settings=settings,
-        summary=summary if isinstance(summary, dict) else {},
-        musegen_version=str(about.get("version", "unknown")),
-        tokenizer=_read_json(folder / "tokenizer.json"),
-        card=_bounded(card).read_text("utf-8", "replace") if card.is_file() else "",
-    )
 
 
 def load_model(
@@ -279,21 +190,3 @@ def _write_file(path: Path, content: bytes) -> None:
 def _first_line(error: BaseException) -> str:
     """What torch says first: its messages may go on with a trace of C++."""
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
-def _bounded(path: Path) -> Path:
-    if path.stat().st_size > JSON_LIMIT:
-        raise CheckpointError(
-            f"{path}: larger than {JSON_LIMIT // 2**20} MB, not of a model folder"
-        )
-    return path
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(_bounded(path).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: cannot be read as JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path}: expected an object, found {type(value).__name__}")
-    return value

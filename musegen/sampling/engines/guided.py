@@ -10,6 +10,7 @@ Letters: C side channels, V ids of a field.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import numpy as np
@@ -36,6 +37,10 @@ class GuidedEngine:
         self.field_sizes, self.max_positions = engine.field_sizes, engine.max_positions
         self._columns = list(columns)
         self._slots = 0
+
+    def running(self) -> AbstractContextManager[None]:
+        """What the engine below needs."""
+        return self.engine.running()
 
     def open(self, slots: int) -> None:
         """An empty cache for so many sequences."""

@@ -12,6 +12,7 @@ P positions of the cache, F fields, C side channels, A axes, M hidden numbers of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,58 +22,69 @@ from musegen.guide import Advance
 from musegen.models.transformer_config import TransformerConfig
 from musegen.sampling.engines.slots import Slots
 
-__all__ = ["OnnxEngine"]
+__all__ = ["OnnxEngine", "OnnxModel"]
 
 PIECE = 1024
 """Rows of a prompt that are taken in at once: bounds the memory of their scores."""
 
 
-class OnnxEngine:
-    """An `Engine` (musegen/guide.py) over the graphs of `onnx_graph.build_graphs`."""
+class OnnxModel:
+    """The sessions and tables of a model: what all engines over it share."""
 
     def __init__(
         self,
         config: TransformerConfig,
         graphs: Mapping[str, bytes],
         table: np.ndarray,
-        *,
-        max_positions: int | None = None,
         threads: int = 1,
     ) -> None:
-        """`table` (rows, D) is the embedding table of the model, float32."""
-        self.field_sizes: tuple[int, ...] = config.field_sizes
-        self.max_positions: int = max_positions or config.context
-        self._config = config
-        self._fields, self._channels = len(config.field_sizes), len(config.channels)
-        self._plain = self._fields == 1 and not self._channels
+        """`table` (rows, D) is the embedding table, float32."""
+        self.config = config
+        self.fields, self.channels = len(config.field_sizes), len(config.channels)
+        self.plain = self.fields == 1 and not self.channels
         # Sums in float64 do not depend on their order, so a batch may be summed as it likes.
-        self._table = table.astype(np.float64)
-        if not self._plain:
-            self._table[0] = 0.0  # "nothing here" adds nothing
-        self._offsets = np.array(config.table_offsets[:-1], dtype=np.int64)
+        self.table = table.astype(np.float64)
+        if not self.plain:
+            self.table[0] = 0.0  # "nothing here" adds nothing
+        self.offsets = np.array(config.table_offsets[:-1], dtype=np.int64)
         axes, group = config.axis_of_kv_head, config.heads // config.kv_heads
-        self._axes = np.array([axis for axis in axes for _ in range(group)] + list(axes))
+        self.axes = np.array([axis for axis in axes for _ in range(group)] + list(axes))
         half = config.head_size // 2
         speeds = config.rope_theta ** (-np.arange(half, dtype=np.float64) / half)
         # The model holds its speeds in float32; the engine turns by the same numbers.
         scaled = np.array(config.axis_scales)[:, None] * speeds
-        self._speeds = scaled.astype(np.float32).astype(np.float64)  # (A, S/2)
-        self._step = _session(graphs["step"], threads)
-        self._heads = [_session(graphs[f"field.{f}"], threads) for f in range(1, self._fields)]
+        self.speeds = scaled.astype(np.float32).astype(np.float64)  # (A, S/2)
+        self.step = _session(graphs["step"], threads)
+        self.heads = [_session(graphs[f"field.{f}"], threads) for f in range(1, self.fields)]
+
+
+class OnnxEngine:
+    """An `Engine` (musegen/guide.py) over the graphs of `onnx_graph.build_graphs`."""
+
+    device = "cpu"
+
+    def __init__(self, model: OnnxModel, *, max_positions: int | None = None) -> None:
+        self.model = model
+        self.field_sizes: tuple[int, ...] = model.config.field_sizes
+        self.max_positions: int = max_positions or model.config.context
         self.open(1)
+
+    def running(self) -> AbstractContextManager[None]:
+        """For the time of sampling: nothing to be set here."""
+        return nullcontext()
 
     # -- the Engine protocol ----------------------------------------------------------------
 
     def open(self, slots: int) -> None:
         """An empty cache for so many sequences."""
-        config = self._config
+        config = self.model.config
         self._slots = Slots(slots, self.max_positions)
         shape = (2 * config.layers, slots, config.kv_heads, self.max_positions, config.head_size)
         self._cache = np.zeros(shape, dtype=np.float32)
         """Of each layer the keys, then the values."""
         sizes = config.field_sizes
         self._first = np.zeros((slots, sizes[0]))
-        self._hidden = np.zeros((slots, self._fields * config.head_hidden), dtype=np.float32)
+        self._hidden = np.zeros((slots, self.model.fields * config.head_hidden), dtype=np.float32)
         self._batches: dict[tuple[int, int], _Batch] = {}
         self._fields_of: dict[tuple[int, int], _Field] = {}
 
@@ -111,9 +123,8 @@ class OnnxEngine:
             return self._first[list(slots)]
         key = (field, len(slots))
         if key not in self._fields_of:
-            self._fields_of[key] = _Field(
-                self._heads[field - 1], field, len(slots), self._config
-            )
+            session = self.model.heads[field - 1]
+            self._fields_of[key] = _Field(session, field, len(slots), self.model.config)
         return self._fields_of[key].run(self._hidden, slots, chosen)
 
     # -- one pass ---------------------------------------------------------------------------
@@ -132,10 +143,10 @@ class OnnxEngine:
             here = slice(start, start + n)
         key = (first, batch)
         if n > 1:
-            bound = _Batch(self._step, self._cache, first, batch, n, self._config)
+            bound = _Batch(self.model, self._cache, first, batch, n)
         else:
             if key not in self._batches:
-                self._batches[key] = _Batch(self._step, self._cache, first, batch, 1, self._config)
+                self._batches[key] = _Batch(self.model, self._cache, first, batch, 1)
             bound = self._batches[key]
         self._embed(rows.rows[here], rows.channels[here], bound.x)
         self._turn(rows.coordinates[here], bound)
@@ -145,29 +156,28 @@ class OnnxEngine:
         bound.total[...] = used.max()
         bound.run()
         self._first[order] = bound.logits
-        if self._fields > 1:
+        if self.model.fields > 1:
             self._hidden[order] = bound.hidden
 
     def _embed(self, rows: np.ndarray, channels: np.ndarray, out: np.ndarray) -> None:
         """Writes the sum of the embeddings of each row into `out` (N, n, D)."""
-        flat = out.reshape(-1, out.shape[-1])
-        if self._plain:
-            flat[:] = self._table[rows[:, 0]]
+        model, flat = self.model, out.reshape(-1, out.shape[-1])
+        if model.plain:
+            flat[:] = model.table[rows[:, 0]]
             return
-        fields = np.where(rows == 0, 0, rows + self._offsets[: self._fields])
-        total = self._table[fields].sum(1)
-        if self._channels:
-            total += self._table[channels + self._offsets[self._fields :]].sum(1)
+        fields = np.where(rows == 0, 0, rows + model.offsets[: model.fields])
+        total = model.table[fields].sum(1)
+        if model.channels:
+            total += model.table[channels + model.offsets[model.fields :]].sum(1)
         flat[:] = total
 
     def _turn(self, coordinates: np.ndarray, bound: _Batch) -> None:
         """Writes the cosines and sines of the turned heads; those of the values stay 1 and 0."""
-        axes = len(self._speeds)
-        angles = coordinates[:, :axes, None] * self._speeds  # (N n, A, S/2)
-        turned = len(self._axes)
+        axes, speeds = self.model.axes, self.model.speeds
+        angles = coordinates[:, : len(speeds), None] * speeds  # (N n, A, S/2)
         shape = (len(coordinates), -1, angles.shape[-1])
-        bound.cos.reshape(shape)[:, :turned] = np.cos(angles)[:, self._axes]
-        bound.sin.reshape(shape)[:, :turned] = np.sin(angles)[:, self._axes]
+        bound.cos.reshape(shape)[:, : len(axes)] = np.cos(angles)[:, axes]
+        bound.sin.reshape(shape)[:, : len(axes)] = np.sin(angles)[:, axes]
 
     def _copy(self, source: int, slot: int, count: int) -> None:
         """Gives a slot what another one has just computed of the same rows."""
@@ -181,15 +191,14 @@ class OnnxEngine:
 class _Batch:
     """The inputs and outputs of a pass, in memory that stays where it is from step to step."""
 
-    session: Any
+    model: OnnxModel
     cache: np.ndarray
     first: int
     batch: int
     n: int
-    config: TransformerConfig
 
     def __post_init__(self) -> None:
-        config, batch = self.config, self.batch
+        config, batch = self.model.config, self.batch
         heads = config.heads + 2 * config.kv_heads
         half = config.head_size // 2
         self.x = np.zeros((batch, self.n, config.width), np.float32)
@@ -200,15 +209,16 @@ class _Batch:
         sizes = config.field_sizes
         self.logits = np.zeros((batch, sizes[0]), np.float32)
         self.hidden = np.zeros((batch, len(sizes) * config.head_hidden), np.float32)
-        inputs = {name: getattr(self, name) for name in ("x", "cos", "sin", "before", "total")}
-        outputs = {"logits": self.logits}
+        names = ("x", "cos", "sin", "before", "total")
+        inputs: dict[str, np.ndarray] = {name: getattr(self, name) for name in names}
+        outputs: dict[str, np.ndarray] = {"logits": self.logits}
         if len(sizes) > 1:
             outputs["hidden"] = self.hidden
         for layer in range(config.layers):
             for kind, name in enumerate(("keys", "values")):
-                memory = self.cache[2 * layer + kind, self.first : self.first + batch]
+                memory: np.ndarray = self.cache[2 * layer + kind, self.first : self.first + batch]
                 inputs[f"{name}.{layer}"] = outputs[f"new_{name}.{layer}"] = memory
-        self._binding = _Binding(self.session, inputs, outputs)
+        self._binding = _Binding(self.model.step, inputs, outputs)
 
     def run(self) -> None:
         """Reads the inputs where they are, and writes the outputs where they are."""

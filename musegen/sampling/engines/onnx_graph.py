@@ -13,12 +13,11 @@ P positions of the cache, F fields, M hidden numbers of a field head, V ids):
 | cos, sin | (N, n (H + 2 K), S / 2) | turning of each head; 1 and 0 for values |
 | before | (N,) int32 | positions in use after these rows, less 1 |
 | total | () int32 | the largest of them, plus 1 |
-| keys.L, values.L | (N, K, P, S) | the cache of layer L; the outputs new_keys.L, new_values.L are the
-same memory |
+| keys.L, values.L | (N, K, P, S) | the cache of layer L |
 
-Outputs: `hidden` (N, F M) and `logits` (N, V) of the first field, both of the last row only; of a
-plain model `logits` alone. Graph `field.f`: `hidden` (N, M) and `id.0` .. `id.f-1` (N,) int64 give
-`logits`.
+Outputs: `hidden` (N, F M) and `logits` (N, V) of the first field, both of the last row only, of a
+plain model `logits` alone; and `new_keys.L`, `new_values.L`, bound to the memory of `keys.L` and
+`values.L`. Graph `field.f`: `hidden` (N, M) and `id.0` .. `id.f-1` (N,) int64 give `logits`.
 
 `int8` stores a matrix in blocks of 32 numbers along its inputs, a byte a number and a float32 scale
 a block; the kernel rounds the activations by the same blocks. Kernels and shapes are chosen so that
@@ -252,7 +251,7 @@ class _Graph:
         return outputs[3], outputs[0]
 
     def product(self, x: str, name: str, weight: np.ndarray, out: str = "") -> str:
-        """x times a matrix that is given as (outputs, inputs)."""
+        """X times a matrix that is given as (outputs, inputs)."""
         out = out or name + ".y"
         if self._precision == "fp32":
             self.array(name, weight.T.astype(np.float32))
@@ -263,9 +262,7 @@ class _Graph:
         outputs, inputs = weight.shape
         settings = {"K": inputs, "N": outputs, "bits": 8, "block_size": BLOCK}
         names = [x, name, name + ".scales"]
-        return self.node(
-            "MatMulNBits", names, out, domain=OWN, accuracy_level=ACCURACY, **settings
-        )
+        return self.node("MatMulNBits", names, out, domain=OWN, accuracy_level=ACCURACY, **settings)
 
     def file(self, name: str) -> bytes:
         """The graph as a file of ONNX."""

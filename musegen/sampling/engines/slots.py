@@ -22,10 +22,11 @@ class Slots:
     computes only what is new in it.
     """
 
-    def __init__(self, count: int, max_positions: int) -> None:
+    def __init__(self, count: int, max_positions: int, keep: bool = True) -> None:
+        """With `keep=False` a restart computes everything again."""
         if count < 1:
             raise UsageError(f"{count} sequences: ask for one at least")
-        self.max_positions = max_positions
+        self.max_positions, self._keep = max_positions, keep
         self.lengths = np.zeros(count, dtype=np.int64)
         self.places = np.arange(count)
         """Where in the cache each slot lies."""
@@ -54,7 +55,7 @@ class Slots:
 
     def _known(self, slot: int, advance: Advance) -> Advance:
         """The rows of a restart behind those that lie in the cache already."""
-        same, held = 0, self._held[slot]
+        same, held = 0, self._held[slot] if self._keep else []
         last = len(advance.rows) - 1  # one row is computed at least: it predicts
         for part in held:
             count = min(len(part.rows), last - same)

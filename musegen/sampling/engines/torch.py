@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import cast
 
 import numpy as np
@@ -22,11 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from musegen.errors import GenerationError, UsageError
 from musegen.guide import Advance
 from musegen.models.field_heads import MlpHeads
 from musegen.models.layers import Block
 from musegen.models.transformer import Transformer
+from musegen.sampling.engines.slots import Slots
 
 __all__ = ["GRID", "TorchEngine", "one_thread"]
 
@@ -137,17 +137,17 @@ class TorchEngine:
 
     # -- the Engine protocol ----------------------------------------------------------------
 
+    def running(self) -> AbstractContextManager[None]:
+        """For the time of sampling: one thread."""
+        return one_thread()
+
     def open(self, slots: int) -> None:
         """An empty cache for so many sequences."""
-        if slots < 1:
-            raise UsageError(f"{slots} sequences: ask for one at least")
         # One position more than can be used: where the padding of a ragged batch is written.
         shape = (len(self._layers), slots, self._kv, self.max_positions + 1, self._size)
         self._keys = torch.zeros(shape, dtype=self.dtype, device=self.device)
         self._values = torch.zeros(shape, dtype=self.dtype, device=self.device)
-        self._lengths = np.zeros(slots, dtype=np.int64)
-        self._place = np.arange(slots)
-        """Where in the cache each slot lies."""
+        self._slots = Slots(slots, self.max_positions, keep=self.cache)
         width = self._norm.shape[0]
         self._states = torch.zeros(slots, width, dtype=self.dtype, device=self.device)
         self._hidden: tuple[tuple[int, ...], Tensor] | None = None
@@ -155,18 +155,15 @@ class TorchEngine:
 
     def length(self, slot: int) -> int:
         """Positions that a slot has in its cache."""
-        return int(self._lengths[slot])
+        return int(self._slots.lengths[slot])
 
     @torch.inference_mode()
     def extend(self, advances: Mapping[int, Advance]) -> None:
         """Takes in the rows of some slots. Raises GenerationError when one has no room left."""
         self._hidden = None
-        for slot, advance in advances.items():
-            self._check(slot, advance)
-            if advance.restart:
-                self._lengths[slot] = 0
         if not self.cache:
             advances = {slot: self._whole(slot, advance) for slot, advance in advances.items()}
+        advances = {slot: self._slots.admit(slot, each) for slot, each in advances.items()}
         waiting = dict.fromkeys(advances, 0)
         while waiting:
             buckets: dict[int, list[int]] = {}
@@ -204,56 +201,28 @@ class TorchEngine:
 
     # -- one pass ---------------------------------------------------------------------------
 
-    def _check(self, slot: int, advance: Advance) -> None:
-        count = len(advance.rows)
-        if not 0 <= slot < len(self._lengths) or count == 0:
-            raise UsageError(f"slot {slot}, {count} rows: open() names the slots, 1 row at least")
-        used = 0 if advance.restart else int(self._lengths[slot])
-        if used + count > self.max_positions:
-            raise GenerationError(
-                f"sequence {slot}: {used} + {count} rows do not fit the {self.max_positions} "
-                "positions of the model; the guide must restart with a shorter context"
-            )
-
     def _whole(self, slot: int, advance: Advance) -> Advance:
         """All rows of the slot so far, for an engine without a cache."""
         past = [] if advance.restart else self._history.get(slot, [])
         self._history[slot] = [*past, advance]
-        self._lengths[slot] = 0
         parts = self._history[slot]
         return Advance(
             np.concatenate([part.rows for part in parts]),
             np.concatenate([part.channels for part in parts]),
             np.concatenate([part.coordinates for part in parts]),
+            restart=True,
         )
-
-    def _gather(self, slots: Sequence[int]) -> tuple[list[int], int]:
-        """The slots in the order of their places, and the first place of their unbroken run.
-
-        Where the places are not a run, the slots move to the front: once for each sequence that
-        ends, so that every pass reads the cache in place.
-        """
-        places = self._place
-        order = sorted(slots, key=places.__getitem__)
-        first = int(places[order[0]])
-        if int(places[order[-1]]) - first + 1 == len(order):
-            return order, first
-        for target, slot in enumerate(order):
-            here = int(places[slot])
-            if here != target:
-                pair, swapped = [target, here], [here, target]
-                self._keys[:, pair] = self._keys[:, swapped]
-                self._values[:, pair] = self._values[:, swapped]
-                other = int(np.flatnonzero(places == target)[0])
-                places[other], places[slot] = here, target
-        return order, 0
 
     def _pass(
         self, slots: Sequence[int], taken: Sequence[int], advances: Mapping[int, Advance]
     ) -> None:
         """Up to PIECE rows of each of `slots`, of which `taken` rows were taken in before."""
         skip = dict(zip(slots, taken, strict=True))
-        order, first = self._gather(slots)
+        order, first, moves = self._slots.run(slots)
+        for one, other in moves:
+            pair, swapped = [one, other], [other, one]
+            self._keys[:, pair] = self._keys[:, swapped]
+            self._values[:, pair] = self._values[:, swapped]
         parts = [advances[slot] for slot in order]
         counts = [
             min(len(part.rows) - skip[s], PIECE) for part, s in zip(parts, order, strict=True)
@@ -267,12 +236,12 @@ class TorchEngine:
             if self._channels:
                 ids[b, :count, self._fields :] = part.channels[rows]
             coordinates[b, :count] = part.coordinates[rows, : coordinates.shape[2]]
-        starts = self._lengths[order]
+        starts = self._slots.lengths[order]
         states = self._forward(ids, coordinates, starts, counts, first)
         last = torch.as_tensor(np.array(counts) - 1, device=self.device)
         index = torch.arange(batch, device=self.device)
         self._states[order] = states.view(batch, longest, -1)[index, last]
-        self._lengths[order] = starts + counts
+        self._slots.took(order, counts)
 
     def _embed(self, ids: np.ndarray) -> Tensor:
         """Ids (N, n, F + C) -> (N * n, D)."""

@@ -1,0 +1,143 @@
+"""A trained model, ready to compose: its folder, the preset that it speaks, what computes it."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from typing import Any
+
+from musegen import assets
+from musegen.config import from_dict
+from musegen.errors import CheckpointError, ConfigError
+from musegen.guide import Engine
+from musegen.models.registry import GENERATORS
+from musegen.tokens.tokenizer import Tokenizer, tokenizer_from_dict
+from musegen.training.folder import Checkpoint, read_arrays, read_checkpoint
+
+__all__ = ["Model"]
+
+
+class Model:
+    """A model that was loaded once, for as many compositions as you like."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: str = "auto",
+        engine: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        """See `from_pretrained`."""
+        from musegen.sampling.engines.choice import choose_engine
+
+        folder = checkpoint.folder
+        if checkpoint.family not in GENERATORS:
+            known = ", ".join(sorted(GENERATORS))
+            raise CheckpointError(
+                f"{folder}: unknown family '{checkpoint.family}'; known are {known}"
+            )
+        try:
+            self.config: Any = from_dict(
+                GENERATORS[checkpoint.family].config,
+                checkpoint.settings,
+                f"{folder}/config.toml [model]",
+            )
+        except ConfigError as error:
+            raise CheckpointError(str(error)) from error
+        self.checkpoint = checkpoint
+        """What its folder says."""
+        self.tokenizer: Tokenizer = tokenizer_from_dict(
+            checkpoint.tokenizer, str(folder / "tokenizer.json")
+        )
+        if tuple(self.tokenizer.field_sizes) != tuple(self.config.field_sizes):
+            raise CheckpointError(f"{folder}: tokenizer.json and the weights do not fit together")
+        choice = choose_engine(self.config, engine, precision, device)
+        self.engine = choice.engine
+        """`onnx` or `torch`."""
+        self.precision = choice.precision
+        self.device = choice.device
+        """`cpu`, `cuda` or `mps`."""
+        self.notes: tuple[str, ...] = ()
+        """What the user should know of the loading."""
+        if choice.engine == "onnx":
+            _ = self._onnx
+        else:
+            self._resolve()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_folder: str | os.PathLike[str],
+        device: str = "auto",
+        engine: str = "auto",
+        precision: str = "auto",
+    ) -> Model:
+        """Loads an installed model by name (`default`), or a folder that `train` wrote.
+
+        Args:
+            name_or_folder: which.
+            device: `auto`, `cpu`, `cuda` or `mps`.
+            engine: `onnx`, `torch`, or `auto`: onnx where it can, which is on the CPU.
+            precision: `int8` or `fp32` of onnx; `fp64`, `fp32` or `bf16` of torch; or `auto`.
+
+        Raises:
+            CheckpointError: there is none, or it is damaged or of another version.
+            DeviceError: the device or the engine is not there.
+            UsageError: engine, precision and device do not go together.
+        """
+        folder = assets.weights_path(name_or_folder)
+        return cls(read_checkpoint(folder), device, engine, precision)
+
+    def new_engine(self) -> Engine:
+        """What computes the logits of one run of the sampler: its cache is its own."""
+        if self.engine == "onnx":
+            from musegen.sampling.engines.onnx import OnnxEngine
+
+            return OnnxEngine(self._onnx)
+        import torch
+
+        from musegen.sampling.engines.torch import TorchEngine
+
+        kinds = {"fp64": torch.float64, "fp32": torch.float32, "bf16": torch.bfloat16}
+        return TorchEngine(self.network, dtype=kinds[self.precision])
+
+    @cached_property
+    def network(self) -> Any:
+        """The family's `GenerativeModel`, in evaluation mode, for torch; loaded when needed."""
+        from musegen.training.checkpoint import load_model
+        from musegen.training.device import resolve_device
+
+        device = resolve_device(self.device)
+        return load_model(self.checkpoint.folder, GENERATORS, device)[0]
+
+    def compose(self, seed: Any = None, **options: Any) -> Any:
+        """`musegen.compose` with this model."""
+        from musegen.api import compose
+
+        return compose(seed, model=self, **options)
+
+    def _resolve(self) -> None:
+        """The device and the precision of torch, once they are known; loads the network."""
+        device = next(iter(self.network.parameters())).device
+        self.device = device.type
+        if self.precision == "auto":
+            self.precision = "fp64" if device.type == "cpu" else "fp32"
+
+    @cached_property
+    def _onnx(self) -> Any:
+        from musegen.sampling.engines.graph_cache import graphs_of
+        from musegen.sampling.engines.onnx import OnnxModel
+        from musegen.sampling.engines.onnx_graph import shapes
+
+        checkpoint, config = self.checkpoint, self.config
+        own = assets.engine_folder()
+        packaged = assets.is_packaged(checkpoint.folder)
+        graphs, table, note = graphs_of(
+            config,
+            lambda: read_arrays(checkpoint.folder / "model.safetensors", shapes(config)),
+            checkpoint.weights_hash,
+            self.precision,
+            [own] if packaged else [checkpoint.folder, own],
+        )
+        self.notes = (note,) if note else ()
+        return OnnxModel(config, graphs, table)
