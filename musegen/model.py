@@ -8,7 +8,7 @@ from typing import Any
 
 from musegen import assets
 from musegen.config import from_dict
-from musegen.errors import CheckpointError, ConfigError
+from musegen.errors import CheckpointError, ConfigError, UsageError
 from musegen.guide import Engine
 from musegen.models.registry import GENERATORS
 from musegen.tokens.tokenizer import Tokenizer, tokenizer_from_dict
@@ -120,6 +120,8 @@ class Model:
         """The device and the precision of torch, once they are known; loads the network."""
         device = next(iter(self.network.parameters())).device
         self.device = device.type
+        if self.precision == "bf16" and device.type == "cpu":
+            raise UsageError("precision bf16 is for a GPU, and none was found; leave it out")
         if self.precision == "auto":
             self.precision = "fp64" if device.type == "cpu" else "fp32"
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import musegen
+from musegen.api import remake
 from musegen.config import from_dict
 from musegen.errors import CheckpointError, DeviceError, MidiError, OutputError, UsageError
 from musegen.models.registry import GENERATORS
 from musegen.music.check import check_midi
 from musegen.music.score import Key, Meter, Score, Tempo, Text, Track, note_array
+from musegen.provenance import Provenance
 from musegen.tokens.tokenizer import load_tokenizer
 from musegen.training.run import RunConfig
 
@@ -305,3 +308,44 @@ def test_train_then_compose(tmp_path):
     (songs / "song3.mid").unlink()  # the run does not go on over other music
     with pytest.raises(CheckpointError, match="data"):
         musegen.train(songs, tmp_path / "model", resume=True, **options)
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision"), [("onnx", "int8"), ("onnx", "fp32"), ("torch", "fp64")]
+)
+def test_each_engine_composes_and_says_so(engine, precision, tmp_path):
+    folder = write_model(tmp_path / "weights")
+    model = musegen.Model.from_pretrained(folder, "cpu", engine, precision)
+    assert (model.engine, model.precision, model.device) == (engine, precision, "cpu")
+    options = {"bars": 2, "instruments": ["piano", "bass"], "random_seed": 5}
+    pieces = model.compose(num=3, batch_size=3, **options)
+    assert [piece.to_bytes() for piece in pieces] == [
+        model.compose(first_sample=number, **options).to_bytes() for number in range(3)
+    ]
+    origin = Provenance.of(pieces[0].score)
+    assert (origin.engine, origin.precision) == (engine, precision)
+    again = remake(origin, model=folder)
+    assert again.to_bytes() == pieces[0].to_bytes()
+
+
+def test_a_file_from_before_the_engines_is_made_again(tmp_path):
+    folder = write_model(tmp_path / "weights")
+    options = {"bars": 1, "instruments": ["piano"], "random_seed": 5}
+    piece = musegen.Model.from_pretrained(folder, "cpu", "torch").compose(**options)
+    origin = dataclasses.replace(Provenance.of(piece.score), engine="", precision="")
+    again = remake(origin, model=folder)
+    assert [track.notes.tolist() for track in again.score.tracks] == [
+        track.notes.tolist() for track in piece.score.tracks
+    ]
+
+
+def test_an_engine_on_the_wrong_device_is_refused(tmp_path):
+    folder = write_model(tmp_path / "weights")
+    with pytest.raises(UsageError, match="bf16 is for a GPU"):
+        musegen.Model.from_pretrained(folder, "auto", "torch", "bf16")
+    with pytest.raises(UsageError, match="unknown engine"):
+        musegen.compose(bars=1, instruments=["piano"], model=folder, engine="fast")
+    damaged = folder / "model.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: damaged"):
+        musegen.Model.from_pretrained(folder)

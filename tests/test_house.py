@@ -178,6 +178,14 @@ def test_verbs_import_nothing_heavy_at_their_top():
     assert loaded_by(code, *HEAVY, "numpy") == []
 
 
+def test_composing_loads_neither_torch_nor_miditok():
+    code = "import musegen\nmusegen.compose(bars=1, instruments=['piano', 'drums'], random_seed=1)"
+    unwanted = ("torch", "miditok", "symusic", "music21", "pretty_midi", "transformers")
+    assert loaded_by(code, *unwanted) == []
+    # The graphs are kept: what builds them is not needed again.
+    assert loaded_by(code, *unwanted, "onnx", "onnxruntime") == ["onnxruntime"]
+
+
 @pytest.mark.parametrize("folder", ["music", "tokens", "data"])
 def test_no_torch_below_the_models(folder):
     names = [name for name, _ in MODULES if name.split(".")[0] == folder]

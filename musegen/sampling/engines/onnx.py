@@ -234,8 +234,8 @@ class _Field:
         self._hidden = np.zeros((batch, inner), np.float32)
         self._ids = [np.zeros(batch, np.int64) for _ in range(field)]
         self._logits = np.zeros((batch, config.field_sizes[field]), np.float32)
-        ids = {f"id.{before}": array for before, array in enumerate(self._ids)}
-        inputs = {"hidden": self._hidden, **ids}
+        inputs: dict[str, np.ndarray] = {"hidden": self._hidden}
+        inputs |= {f"id.{before}": array for before, array in enumerate(self._ids)}
         self._binding = _Binding(session, inputs, {"logits": self._logits})
 
     def run(self, hidden: np.ndarray, slots: Sequence[int], chosen: np.ndarray) -> np.ndarray:
