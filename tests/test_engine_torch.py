@@ -61,6 +61,19 @@ def test_logits_are_those_of_the_model(kind):
         engine.extend({0: cut(piece, end, end + 1)})
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-4), (torch.bfloat16, 0.15)])
+def test_other_precisions_are_near_the_reference(kind, dtype, near):
+    model = make(kind)
+    songs = [song(model.config, seed) for seed in range(3)]
+    expected = play(TorchEngine(model), songs, [0, 1, 2])
+    found = play(TorchEngine(model, dtype=dtype), songs, [0, 1, 2])
+    size = max(np.abs(logits).mean() for logits in expected[0])
+    for number in expected:
+        for one, two in zip(expected[number], found[number], strict=True):
+            assert two.dtype == np.float64 and np.abs(one - two).mean() < near * size
+
+
 def test_a_long_prompt_is_taken_in_by_pieces():
     model = make("mlp", context=3 * PIECE)
     piece = song(model.config, 3, 2 * PIECE + 30)

@@ -72,6 +72,8 @@ class TorchEngine:
         self.max_positions: int = max_positions or config.context
         self.device = model.model.embed_tokens.weight.device
         self.dtype = dtype or (torch.float64 if self.device.type == "cpu" else torch.float32)
+        self._wide = torch.promote_types(self.dtype, torch.float32)
+        """Of states, angles and shares: matrices may be in bfloat16, sums may not."""
         self.cache = cache
         self._size, self._heads, self._kv = config.head_size, config.heads, config.kv_heads
         self._eps = config.norm_eps
@@ -88,8 +90,8 @@ class TorchEngine:
         def copied(tensor: Tensor) -> Tensor:
             return tensor.detach().to(self.dtype).clone()
 
-        self._table = copied(backbone.embed_tokens.weight)
-        self._tied = self._table[: config.field_sizes[0]].t().contiguous()
+        self._table = backbone.embed_tokens.weight.detach().to(self._wide).clone()
+        self._tied = copied(self._table[: config.field_sizes[0]]).t().contiguous()
         if not self._plain:
             self._table[0] = 0.0  # "nothing here" adds nothing
         self._offsets = np.array(config.table_offsets[:-1], dtype=np.int64)
@@ -108,7 +110,7 @@ class TorchEngine:
                     copied(mlp.down_proj.weight).t().contiguous(),
                 )
             )
-        self._norm = copied(backbone.norm.weight)
+        self._norm = copied(backbone.norm.weight).to(self._wide)
         # One speed a turned head: query heads in the order of the key-value heads, then keys.
         axes = config.axis_of_kv_head
         group = config.heads // config.kv_heads
@@ -149,7 +151,7 @@ class TorchEngine:
         self._values = torch.zeros(shape, dtype=self.dtype, device=self.device)
         self._slots = Slots(slots, self.max_positions, keep=self.cache)
         width = self._norm.shape[0]
-        self._states = torch.zeros(slots, width, dtype=self.dtype, device=self.device)
+        self._states = torch.zeros(slots, width, dtype=self._wide, device=self.device)
         self._hidden: tuple[tuple[int, ...], Tensor] | None = None
         self._history: dict[int, list[Advance]] = {}
 
@@ -181,22 +183,24 @@ class TorchEngine:
     @torch.inference_mode()
     def logits(self, slots: Sequence[int], field: int, chosen: np.ndarray) -> np.ndarray:
         """Float64 (len(slots), V_field), multiples of 2**-20."""
+        states = self._states[list(slots)].to(self.dtype)
         if self._mlp_heads is not None:
             hidden, before, outs, offsets, size = self._mlp_heads
             key = tuple(slots)
             if self._hidden is None or self._hidden[0] != key:
-                self._hidden = (key, torch.mm(self._states[list(slots)], hidden))
+                self._hidden = (key, torch.mm(states, hidden))
             x = self._hidden[1][:, field * size : (field + 1) * size]
             if field:
                 ids = torch.from_numpy(np.asarray(chosen, dtype=np.int64) + offsets[field])
                 x = x + before[ids.to(self.device)].sum(1)
-            out = torch.mm(torch.tanh(x), outs[field])
+            bent = torch.tanh(x.to(self._wide)).to(self.dtype)
+            out = torch.mm(bent, outs[field])
         elif self._any_heads is not None:
             ids = torch.from_numpy(np.asarray(chosen, dtype=np.int64)).to(self.device)
-            out = self._any_heads.logits(self._states[list(slots)], field, ids)
+            out = self._any_heads.logits(states, field, ids)
         else:
-            out = torch.mm(self._states[list(slots)], self._tied)
-        rounded = (out * GRID).round_().div_(GRID)
+            out = torch.mm(states, self._tied)
+        rounded = (out.to(self._wide) * GRID).round_().div_(GRID)
         return rounded.double().cpu().numpy()
 
     # -- one pass ---------------------------------------------------------------------------
@@ -268,7 +272,7 @@ class TorchEngine:
         x = self._embed(ids)
         angles = coordinates[:, :, self._axes, None] * self._speeds  # (N, n, H + K, S/2)
         turning = np.stack((np.cos(angles), np.sin(angles))).reshape(2, batch * n, heads + kv, half)
-        cos, sin = torch.from_numpy(turning).to(self.device, self.dtype)
+        cos, sin = torch.from_numpy(turning).to(self.device, self._wide)
         ragged = batch > 1 and (min(starts) != max(starts) or min(counts) != max(counts))
         used = int(starts.max()) + n if not ragged else int((starts + counts).max())
         position = starts[:, None] + np.arange(n)  # (N, n)
@@ -286,7 +290,7 @@ class TorchEngine:
         for number, (qkv, join, gated, down) in enumerate(self._layers):
             mixed = torch.mm(self._normed(x), qkv).view(batch * n, turned + kv, size)
             low, high = mixed[:, :turned, :half], mixed[:, :turned, half:]
-            both = torch.cat((low * cos - high * sin, high * cos + low * sin), -1)
+            both = torch.cat((low * cos - high * sin, high * cos + low * sin), -1).to(self.dtype)
             keys, values = self._keys[number], self._values[number]
             new_k = both[:, heads:].view(batch, n, kv, size)
             new_v = mixed[:, turned:].view(batch, n, kv, size)
@@ -302,13 +306,22 @@ class TorchEngine:
             if mask is not None:
                 scores = scores.view(batch, kv, group, n, used)
                 scores = scores.masked_fill(~mask, -torch.inf).view(batch, kv, group * n, used)
-            read = torch.matmul(torch.softmax(scores, -1), values[first:last, :, :used])
+            shares = torch.softmax(scores, -1, dtype=self._wide).to(self.dtype)
+            read = torch.matmul(shares, values[first:last, :, :used])
             read = read.view(batch, kv, group, n, size).permute(0, 3, 1, 2, 4)
-            x = torch.addmm(x, read.reshape(batch * n, heads * size), join)
+            x = self._plus(x, read.reshape(batch * n, heads * size), join)
             gate, up = torch.mm(self._normed(x), gated).chunk(2, -1)
-            x = torch.addmm(x, F.silu(gate) * up, down)
-        return self._normed(x) * self._norm
+            x = self._plus(x, F.silu(gate) * up, down)
+        return self._scaled(x) * self._norm
+
+    def _plus(self, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+        """The state plus a product, in one pass where both are of one type."""
+        return torch.addmm(x, y, weight) if x.dtype == y.dtype else x + torch.mm(y, weight)
 
     def _normed(self, x: Tensor) -> Tensor:
+        """The scaled rows in the type of the matrices."""
+        return self._scaled(x).to(self.dtype)
+
+    def _scaled(self, x: Tensor) -> Tensor:
         """Each row divided by its rms; the weights of the norms are folded into what follows."""
         return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self._eps)
