@@ -189,6 +189,7 @@ def compose(
             "stretches": [(one.track, one.start_tick, one.end_tick) for one in spans],
             "originality": likeness.to_dict() if likeness is not None else None,
             "warnings": [
+                *model.notes,
                 *planned.warnings,
                 *guides[number].warnings,
                 *planned.silent(written, plan),
@@ -232,9 +233,7 @@ def remake(
         CheckpointError: the weights are others.
     """
     found = origin.find_seed(Path(folder), Path(seed) if seed is not None else None)
-    used = Model.from_pretrained(
-        model or origin.model, "cpu", origin.engine or "torch", origin.precision or "fp64"
-    )
+    used = Model.from_pretrained(model or origin.model, "cpu", origin.engine, origin.precision)
     if used.checkpoint.weights_hash != origin.weights:
         raise CheckpointError(
             f"model {model or origin.model!r} has other weights than the file was made with "

@@ -73,16 +73,18 @@ class Provenance:
     """Of its bytes; empty from nothing."""
     device: str = "cpu"
     """Other devices than the CPU do not promise the same bytes."""
-    engine: str = ""
-    """What computed it; files of musegen before there was a choice do not say: `torch`."""
-    precision: str = ""
-    """In which numbers; likewise `fp64`."""
+    engine: str = "torch"
+    """What computed it. Files from before there was a choice do not say, nor does this one."""
+    precision: str = "fp64"
+    """In which numbers; likewise."""
     stopped_after: int | None = None
     """How many bars were finished when Ctrl-C ended it; None for a piece that was not ended."""
 
     def text(self) -> str:
         """The text of the meta event."""
         facts = {key: value for key, value in asdict(self).items() if value not in ("", {}, None)}
+        if (self.engine, self.precision) == ("torch", "fp64"):
+            facts = {k: value for k, value in facts.items() if k not in ("engine", "precision")}
         return PREFIX + json.dumps(facts, ensure_ascii=True, sort_keys=True, allow_nan=False)
 
     def told(self, score: Score) -> Score:
@@ -169,7 +171,7 @@ class Provenance:
                 else:
                     words += [option, str(one)]
         words += ["--model", self.model, "--random-seed", str(self.random_seed)]
-        words += ["--engine", self.engine or "torch", "--precision", self.precision or "fp64"]
+        words += ["--engine", self.engine, "--precision", self.precision]
         if self.sample:
             words += ["--first-sample", str(self.sample)]
         return shlex.join(words)
