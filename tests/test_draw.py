@@ -107,3 +107,28 @@ def test_what_makes_no_sense_is_said_at_once(wrong):
 
 def test_guidance_is_the_formula():
     assert np.allclose(rules.guide(np.array([3.0]), np.array([1.0]), 2.0), [5.0])
+
+
+def test_where_one_id_is_left_no_logits_are_needed():
+    allowed = np.zeros((3, 7), dtype=bool)
+    allowed[[0, 1, 2], [4, 0, 6]] = True
+    logits = np.random.default_rng(0).standard_normal((3, 7))
+    drawn, told = Draw(seed=5), Draw(seed=5)
+    assert drawn.choose(logits, allowed, [0, 1, 2]).tolist() == [4, 0, 6]
+    assert told.only(allowed, [0, 1, 2]).tolist() == [4, 0, 6]
+    everything = np.ones((3, 7), dtype=bool)  # and the streams stand where they stood
+    assert np.array_equal(
+        drawn.choose(logits, everything, [0, 1, 2]), told.choose(logits, everything, [0, 1, 2])
+    )
+
+
+def test_a_draw_does_not_depend_on_what_stands_beside_it():
+    logits = np.random.default_rng(1).standard_normal((1, 50)) * 4
+    wide = np.full((1, 90), 3.0)
+    wide[:, 20:70] = logits
+    allowed = np.zeros((1, 90), dtype=bool)
+    allowed[:, 20:70] = True
+    everything = np.ones((1, 50), dtype=bool)
+    one, two = Draw(seed=2), Draw(seed=2)
+    for _ in range(200):
+        assert one.choose(logits, everything, [0]) + 20 == two.choose(wide, allowed, [0])

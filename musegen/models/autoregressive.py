@@ -24,6 +24,8 @@ class _Draw(Protocol):
         self, logits: np.ndarray, allowed: np.ndarray, rows: Sequence[int]
     ) -> np.ndarray: ...
 
+    def only(self, allowed: np.ndarray, rows: Sequence[int]) -> np.ndarray: ...
+
 
 @dataclass
 class RowState:
@@ -59,22 +61,24 @@ class Autoregressive:
         rows = np.zeros((len(live), fields), dtype=np.int64)
         for f in range(fields):
             chosen = rows[:, :f]
-            logits = state.engine.logits(live, f, chosen)
-            allowed = np.stack(
-                [
-                    state.guides[slot].mask(f, before)
-                    for slot, before in zip(live, chosen.tolist(), strict=True)
-                ]
-            )
-            stuck = ~allowed.any(axis=1)
-            if stuck.any():
-                slot = live[int(stuck.argmax())]
-                raise GenerationError(
-                    f"sample {slot}: the rules leave nothing for field {f} of the next row "
-                    f"(after {state.drawn} rows); relax what was asked for"
-                )
+            before = chosen.tolist()
+            allowed = np.empty((len(live), state.engine.field_sizes[f]), dtype=bool)
+            several = False
             for b, slot in enumerate(live):
-                bias = state.guides[slot].bias(f, chosen[b].tolist())
+                allowed[b] = mask = state.guides[slot].mask(f, before[b])
+                count = np.count_nonzero(mask)
+                several = several or bool(count > 1)
+                if not count:
+                    raise GenerationError(
+                        f"sample {slot}: the rules leave nothing for field {f} of the next row "
+                        f"(after {state.drawn} rows); relax what was asked for"
+                    )
+            if not several:  # nothing to choose: the logits would change nothing
+                rows[:, f] = draw.only(allowed, live)
+                continue
+            logits = state.engine.logits(live, f, chosen)
+            for b, slot in enumerate(live):
+                bias = state.guides[slot].bias(f, before[b])
                 if bias is not None:
                     logits[b] += bias
             rows[:, f] = draw.choose(logits, allowed, live)

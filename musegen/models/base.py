@@ -33,6 +33,10 @@ class Loss:
 
     value: Tensor
     metrics: Mapping[str, tuple[Tensor, Tensor]]
+    weight: Tensor | None = None
+    """How much `value` counts beside those of other batches: where it is a mean, of how many
+    elements. So the loss of several batches (accumulated, or of several processes) is that of one
+    batch that holds them all. None: as much as every other."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,10 @@ class DrawLike(Protocol):
 
         `rows` names the random stream of each row of the batch.
         """
+        ...
+
+    def only(self, allowed: np.ndarray, rows: Sequence[int]) -> np.ndarray:
+        """Ids (B,) where each row of `allowed` (B, V) is true once: what `choose` would draw."""
         ...
 
     def noise(self, shape: Sequence[int], rows: Sequence[int]) -> np.ndarray:

@@ -36,6 +36,8 @@ class Draw:
     """Further rules, applied before the temperature."""
     first: int = 0
     """Index of the sample in row 0 of the batch."""
+    _changes: bool = field(default=False, init=False, repr=False, compare=False)
+    """Whether anything but the mask changes the logits."""
     _streams: dict[int, np.random.PCG64] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -46,6 +48,8 @@ class Draw:
         rules.top_k(probe, self.top_k)
         rules.top_p(probe, self.top_p)
         rules.min_p(probe, self.min_p)
+        off = (self.temperature, self.top_k, self.top_p, self.min_p) == (1.0, 0, 1.0, 0.0)
+        object.__setattr__(self, "_changes", bool(self.rules) or not off)
 
     def to_dict(self) -> dict[str, float]:
         """The filters that are not the defaults, by name."""
@@ -63,18 +67,34 @@ class Draw:
         Raises:
             GenerationError: a row allows nothing.
         """
-        filtered = rules.allow(np.asarray(logits, dtype=np.float64), allowed)
-        for rule in self.rules:
-            filtered = rule(filtered)
-        filtered = rules.temperature(filtered, self.temperature)
-        filtered = rules.top_k(filtered, self.top_k)
-        filtered = rules.top_p(filtered, self.top_p)
-        filtered = rules.min_p(filtered, self.min_p)
-        cumulative = np.cumsum(rules.softmax(filtered), axis=-1)
-        uniform = np.array([self._uniform(row) for row in rows])
-        # The last id with any mass takes what rounding leaves above the sum.
-        below = cumulative <= (uniform * cumulative[:, -1])[:, None]
-        return np.minimum(below.sum(axis=-1), _last_possible(filtered))
+        filtered = np.where(allowed, logits, -np.inf)
+        highest = filtered.max(axis=-1, keepdims=True)
+        if highest.min() == -np.inf:
+            rules.allow(filtered, allowed)  # says what is wrong
+        if self._changes:
+            for rule in self.rules:
+                filtered = rule(filtered)
+            filtered = rules.temperature(filtered, self.temperature)
+            filtered = rules.top_k(filtered, self.top_k)
+            filtered = rules.top_p(filtered, self.top_p)
+            filtered = rules.min_p(filtered, self.min_p)
+            highest = filtered.max(axis=-1, keepdims=True)
+        shares = np.exp(filtered - highest)
+        # Summed one after another: what cannot come adds nothing, wherever it stands.
+        cumulative = shares.cumsum(axis=-1)
+        ids = np.empty(len(cumulative), dtype=np.int64)
+        for b, (row, each) in enumerate(zip(rows, cumulative, strict=True)):
+            ids[b] = each.searchsorted(self._uniform(row) * each[-1], "right")
+        if ids.max(initial=0) == filtered.shape[-1]:
+            # The last id with any mass takes what rounding leaves above the sum.
+            ids = np.minimum(ids, _last_possible(filtered))
+        return ids
+
+    def only(self, allowed: np.ndarray, rows: Sequence[int]) -> np.ndarray:
+        """What `choose` draws where each row of `allowed` (B, V) is true once: no logits matter."""
+        for row in rows:
+            self._uniform(row)
+        return allowed.argmax(axis=-1)
 
     def noise(self, shape: Sequence[int], rows: Sequence[int]) -> np.ndarray:
         """Standard normal noise of shape (len(rows), *shape), float64."""

@@ -24,7 +24,7 @@ def allow(logits: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     Raises:
         GenerationError: a row has nothing left.
     """
-    if not np.all(allowed.any(axis=-1)):
+    if not allowed.any(axis=-1).all():
         raise GenerationError(
             "the rules leave nothing that may come next; ask for less strict ones"
         )
@@ -38,7 +38,7 @@ def temperature(logits: np.ndarray, value: float) -> np.ndarray:
     if value == 0:
         best = np.argmax(logits, axis=-1)[..., None]
         return np.where(np.arange(logits.shape[-1]) == best, 0.0, -np.inf)
-    return logits / value
+    return logits if value == 1 else logits / value
 
 
 def top_k(logits: np.ndarray, k: int) -> np.ndarray:

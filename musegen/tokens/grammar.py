@@ -212,23 +212,19 @@ class EventGuide:
         count = len(rows) - before
         if self._used + count > self.max_positions:
             return self._restart()
-        channels = np.repeat(self._channels[None], count, axis=0)
+        channels = np.empty((count, len(self._channels)), dtype=np.int64)
+        channels[:] = self._channels
         if self._channels[_NOTES_LEFT] and canvas.controls is not None:
             told = int(canvas.controls.notes_left[self._bar, self._place])
             left = told - np.arange(before + 1, len(rows) + 1)
             channels[:, _NOTES_LEFT] = np.clip(left, 1, MAX_NOTES_LEFT + 1)
-        start = canvas.bar_start[self._bar] - canvas.bar_start[self._origin_bar]
-        heads = np.array([row[0] for row in rows[before:]])
-        units = start + heads - FIRST_POSITION
-        advance = Advance(
-            rows=np.array(rows[before:], dtype=np.int64),
-            channels=channels,
-            coordinates=np.stack(
-                (self._used + np.arange(count, dtype=float), units / vocabulary.grid), axis=1
-            ),
-        )
+        new = np.array(rows[before:], dtype=np.int64)
+        start = int(canvas.bar_start[self._bar] - canvas.bar_start[self._origin_bar])
+        coordinates = np.empty((count, 2))
+        coordinates[:, 0] = range(self._used, self._used + count)
+        coordinates[:, 1] = (new[:, 0] + (start - FIRST_POSITION)) / vocabulary.grid
         self._used += count
-        return advance
+        return Advance(new, channels, coordinates)
 
     def _close_cell(self) -> Advance | None:
         """On to the next cell that asks for a draw; None at the end."""
