@@ -90,9 +90,9 @@ class Counting:
         self.rows = 0
         inner = engine._embed
 
-        def embed(rows, channels, out):
+        def embed(rows, *others):
             self.rows += len(rows)
-            inner(rows, channels, out)
+            inner(rows, *others)
 
         engine._embed = embed
 

@@ -94,12 +94,18 @@ class OnnxEngine:
 
     def extend(self, advances: Mapping[int, Advance]) -> None:
         """Takes in the rows of some slots. Raises GenerationError when one has no room left."""
-        single: list[int] = []
         whole: dict[tuple[bytes, bytes, bytes], int] = {}
         admitted = {slot: self._slots.admit(slot, each) for slot, each in advances.items()}
+        single = [slot for slot, advance in admitted.items() if len(advance.rows) == 1]
+        # The others come along idle: what is computed of them is written over afterwards. Moving
+        # them out of the way would take ten times as long.
+        if 2 * len(single) >= len(admitted) > 1:
+            self._together(list(admitted), {slot: admitted[slot] for slot in single})
+        else:
+            for slot in single:
+                self._alone(slot, admitted[slot], 0)
         for slot, advance in admitted.items():
             if len(advance.rows) == 1:
-                single.append(slot)
                 continue
             fresh = self._slots.lengths[slot] == 0
             key = (
@@ -111,11 +117,9 @@ class OnnxEngine:
                 self._copy(whole[key], slot, len(advance.rows))
                 continue
             for start in range(0, len(advance.rows), PIECE):
-                self._pass([slot], advance, start)
+                self._alone(slot, advance, start)
             if fresh:
                 whole[key] = slot
-        if single:
-            self._pass(single, _side_by_side([admitted[slot] for slot in single]))
 
     def logits(self, slots: Sequence[int], field: int, chosen: np.ndarray) -> np.ndarray:
         """Float64 (len(slots), V_field)."""
@@ -129,55 +133,73 @@ class OnnxEngine:
 
     # -- one pass ---------------------------------------------------------------------------
 
-    def _pass(self, slots: list[int], rows: Advance, start: int = 0) -> None:
-        """One row of each of `slots`, or PIECE rows of a single one from row `start` on."""
+    def _alone(self, slot: int, rows: Advance, start: int) -> None:
+        """PIECE rows of one slot, from row `start` on."""
+        here = slice(start, start + PIECE)
+        count = min(PIECE, len(rows.rows) - start)
+        bound = self._bound(int(self._slots.places[slot]), 1, count)
+        self._embed(rows.rows[here], rows.channels[here], bound.x)
+        self._turn(rows.coordinates[here], bound)
+        self._slots.took([slot], [count])
+        bound.before[0] = self._slots.lengths[slot] - 1
+        bound.total[...] = self._slots.lengths[slot]
+        bound.run()
+        self._first[slot], self._hidden[slot] = bound.logits[0], bound.hidden[0]
+
+    def _together(self, slots: list[int], rows: Mapping[int, Advance]) -> None:
+        """One row of each slot in `rows`, which are some of `slots`, side by side."""
         order, first, moves = self._slots.run(slots)
         for one, other in moves:
             self._cache[:, [one, other]] = self._cache[:, [other, one]]
-        batch = len(order)
-        n = 1 if batch > 1 else min(PIECE, len(rows.rows) - start)
-        if batch > 1:
-            index = [slots.index(slot) for slot in order]
-            here: Any = index if index != list(range(batch)) else slice(None)
-        else:
-            here = slice(start, start + n)
-        key = (first, batch)
-        if n > 1:
-            bound = _Batch(self.model, self._cache, first, batch, n)
-        else:
-            if key not in self._batches:
-                self._batches[key] = _Batch(self.model, self._cache, first, batch, 1)
-            bound = self._batches[key]
-        self._embed(rows.rows[here], rows.channels[here], bound.x)
-        self._turn(rows.coordinates[here], bound)
-        self._slots.took(order, [n] * batch)
-        used = self._slots.lengths[order]
-        bound.before[:] = used - 1
-        bound.total[...] = used.max()
+        taking = [slot for slot in order if slot in rows]
+        where: Any = [b for b, slot in enumerate(order) if slot in rows]
+        if len(taking) == len(order):
+            where = slice(None)
+        new = [rows[slot] for slot in taking]
+        bound = self._bound(first, len(order), 1)
+        self._embed(
+            np.concatenate([one.rows for one in new]),
+            np.concatenate([one.channels for one in new]),
+            bound.x,
+            where,
+        )
+        self._turn(np.concatenate([one.coordinates for one in new]), bound, where)
+        bound.before[:] = self._slots.lengths[order]
+        bound.total[...] = bound.before.max() + 1
         bound.run()
-        self._first[order] = bound.logits
-        if self.model.fields > 1:
-            self._hidden[order] = bound.hidden
+        self._slots.took(taking, [1] * len(taking))
+        self._first[taking], self._hidden[taking] = bound.logits[where], bound.hidden[where]
 
-    def _embed(self, rows: np.ndarray, channels: np.ndarray, out: np.ndarray) -> None:
-        """Writes the sum of the embeddings of each row into `out` (N, n, D)."""
+    def _bound(self, first: int, batch: int, count: int) -> _Batch:
+        """The arrays of a pass over places first .. first + batch - 1; kept where likely."""
+        if count > 1:
+            return _Batch(self.model, self._cache, first, batch, count)
+        key = (first, batch)
+        if key not in self._batches:
+            self._batches[key] = _Batch(self.model, self._cache, first, batch, 1)
+        return self._batches[key]
+
+    def _embed(
+        self, rows: np.ndarray, channels: np.ndarray, out: np.ndarray, where: Any = slice(None)
+    ) -> None:
+        """Writes the sum of the embeddings of each row into `where` of the rows of `out`."""
         model, flat = self.model, out.reshape(-1, out.shape[-1])
         if model.plain:
-            flat[:] = model.table[rows[:, 0]]
+            flat[where] = model.table[rows[:, 0]]
             return
         fields = np.where(rows == 0, 0, rows + model.offsets[: model.fields])
         total = model.table[fields].sum(1)
         if model.channels:
             total += model.table[channels + model.offsets[model.fields :]].sum(1)
-        flat[:] = total
+        flat[where] = total
 
-    def _turn(self, coordinates: np.ndarray, bound: _Batch) -> None:
+    def _turn(self, coordinates: np.ndarray, bound: _Batch, where: Any = slice(None)) -> None:
         """Writes the cosines and sines of the turned heads; those of the values stay 1 and 0."""
         axes, speeds = self.model.axes, self.model.speeds
         angles = coordinates[:, : len(speeds), None] * speeds  # (N n, A, S/2)
-        shape = (len(coordinates), -1, angles.shape[-1])
-        bound.cos.reshape(shape)[:, : len(axes)] = np.cos(angles)[:, axes]
-        bound.sin.reshape(shape)[:, : len(axes)] = np.sin(angles)[:, axes]
+        shape = (bound.batch * bound.n, -1, angles.shape[-1])
+        bound.cos.reshape(shape)[where, : len(axes)] = np.cos(angles)[:, axes]
+        bound.sin.reshape(shape)[where, : len(axes)] = np.sin(angles)[:, axes]
 
     def _copy(self, source: int, slot: int, count: int) -> None:
         """Gives a slot what another one has just computed of the same rows."""
@@ -282,14 +304,3 @@ def _session(graph: bytes, threads: int) -> Any:
     # Waiting threads must not burn a core that another program could use.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-
-
-def _side_by_side(advances: Sequence[Advance]) -> Advance:
-    """One row of each of several sequences, as one array each."""
-    if len(advances) == 1:
-        return advances[0]
-    return Advance(
-        np.concatenate([each.rows for each in advances]),
-        np.concatenate([each.channels for each in advances]),
-        np.concatenate([each.coordinates for each in advances]),
-    )
