@@ -30,8 +30,9 @@ from bench import arguments, report
 
 from musegen.api import Model
 from musegen.assets import weights_path
-from musegen.data.batches import Prefetch, TrainBatches
+from musegen.data.batches import TrainBatches
 from musegen.data.build import build
+from musegen.data.prefetch import Prefetch
 from musegen.data.shards import ShardPiece, ShardSet
 from musegen.evaluation.originality import (
     Originality,

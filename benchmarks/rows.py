@@ -35,7 +35,8 @@ def train(shards: Any, preset: str, minutes: float, seed: int) -> tuple[Any, dic
     """A model trained for so many minutes of processor time; and its steps, notes and seconds."""
     import torch
 
-    from musegen.data.batches import Prefetch, TrainBatches
+    from musegen.data.batches import TrainBatches
+    from musegen.data.prefetch import Prefetch
     from musegen.models.registry import GENERATORS
     from musegen.tokens.tokenizer import load_tokenizer
     from musegen.training.run import RunConfig

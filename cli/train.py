@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -62,13 +63,16 @@ def train(
 ) -> None:
     """Train a model on MIDI files: one command from a folder to a checkpoint.
 
-    Ctrl-C saves and ends; --resume goes on from there, as if it had never stopped.
+    Ctrl-C saves and ends; --resume goes on from there, as if it had never stopped. Under torchrun
+    several processes train one model: torchrun --nproc-per-node 2 -m musegen train ...
     """
     from musegen import api
     from musegen.errors import UsageError
 
     if max_steps is not None and max_minutes is not None:
         raise UsageError("give --max-steps or --max-minutes, not both")
+    silent = os.environ.get("RANK", "0") != "0"  # of torchrun's processes the first one speaks
+    quiet = quiet or silent
     with console.progress("training", quiet=quiet) as report:
         summary = api.train(
             data,
@@ -87,6 +91,8 @@ def train(
             on_progress=report,
         )
     console.note(_told(summary), quiet=quiet)
+    if silent:
+        return
     if as_json:
         console.out_json(summary)
     else:

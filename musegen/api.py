@@ -285,78 +285,105 @@ def train(
         workers: processes that encode the files; all cores by default.
         on_progress: called as `on_progress(done, total, text)`.
 
+    Under torchrun its processes train one model together, each with `device` of its own.
+
     Returns:
         A summary: steps, validation loss before and after, the best, seconds, whether interrupted.
     """
     import torch
 
-    from musegen.data.batches import Prefetch, TrainBatches, ValidBatches
+    from musegen.data.batches import TrainBatches, ValidBatches
     from musegen.data.build import open_or_build
+    from musegen.data.prefetch import Prefetch
     from musegen.training.card import model_card
     from musegen.training.checkpoint import save_model
+    from musegen.training.device import batch_workers, pinned, resolve_device
+    from musegen.training.distributed import Processes, joined
     from musegen.training.folder import check_out
     from musegen.training.run import RunConfig
     from musegen.training.trainer import Trainer
 
-    kind, out = family_named(family), Path(out)
-    check_out(out, resume)
-    shards = open_or_build(
-        Path(data),
-        out / "data",
-        preset=preset,
-        source=Path(source) if source is not None else None,
-        workers=workers,
-        on_progress=on_progress,
-    )
-    shards.verify()
-    tokenizer = load_tokenizer(shards.tokenizer_file())
-    config = RunConfig.of(
-        kind, size, tokenizer, seed=seed, max_steps=max_steps, max_minutes=max_minutes
-    )
-    config = apply_overrides(config, overrides)
-    length = config.data.length or config.model.context
-    batches = TrainBatches(
-        shards,
-        tokenizer,
-        config.data.batch_size,
-        length,
-        seed=seed,
-        augment=config.data.augment,
-        mix=DocumentMix(config.data.masked, config.data.told),
-    )
-    held_out = ValidBatches(
-        shards,
-        tokenizer,
-        config.data.batch_size,
-        length,
-        max_batches=config.data.validation_batches,
-    )
-    torch.manual_seed(seed)
-    network = kind.model_class()(config.model)
+    out = Path(out)
 
-    def save_best(trainer: Trainer, validation: Any) -> None:
-        summary = trainer.summary(data=shards.name, validation=validation)
-        card = model_card(out.name, shards, config, summary)
-        storage = config.training.storage
-        save_model(out, family, trainer.model, tokenizer.to_dict(), card, summary, storage)
-
-    with Prefetch(batches, depth=config.data.prefetch) as ahead:
-        trainer = Trainer(
-            network,
-            config.training,
-            ahead,
-            held_out,
-            out=out,
-            settings={
-                "batch_size": config.data.batch_size,
-                "length": length,
-                "augment": config.data.augment,
-                "masked": config.data.masked,
-                "told": config.data.told,
-                "data": shards.digest(),
-            },
-            device=device,
-            save_best=save_best,
-            on_progress=on_progress and (lambda p: on_progress(p.step, p.steps, p.text())),
+    def prepared(processes: Processes) -> tuple[Any, ...]:
+        kind = family_named(family)
+        check_out(out, resume)
+        shards = open_or_build(
+            Path(data),
+            out / "data",
+            preset=preset,
+            source=Path(source) if source is not None else None,
+            workers=workers,
+            on_progress=on_progress,
         )
-        return trainer.fit(resume=resume).to_dict()
+        if processes.main:
+            shards.verify()
+        tokenizer = load_tokenizer(shards.tokenizer_file())
+        config = RunConfig.of(
+            kind, size, tokenizer, seed=seed, max_steps=max_steps, max_minutes=max_minutes
+        )
+        config = apply_overrides(config, overrides)
+        length = config.data.length or config.model.context
+        batches = TrainBatches(
+            shards,
+            tokenizer,
+            config.data.batch_size,
+            length,
+            seed=seed,
+            augment=config.data.augment,
+            mix=DocumentMix(config.data.masked, config.data.told),
+            rank=processes.rank,
+            world=processes.size,
+        )
+        held_out = ValidBatches(
+            shards,
+            tokenizer,
+            config.data.batch_size,
+            length,
+            max_batches=config.data.validation_batches,
+        )
+        torch.manual_seed(seed)
+        return shards, tokenizer, config, batches, held_out, kind.model_class()(config.model)
+
+    def trained(processes: Processes) -> dict[str, Any]:
+        shards, tokenizer, config, batches, held_out, network = processes.first(
+            lambda: prepared(processes)
+        )
+
+        def save_best(trainer: Trainer, validation: Any) -> None:
+            summary = trainer.summary(data=shards.name, validation=validation)
+            card = model_card(out.name, shards, config, summary)
+            storage = config.training.storage
+            save_model(out, family, trainer.model, tokenizer.to_dict(), card, summary, storage)
+
+        where = resolve_device(processes.device)
+        made_by = config.data.workers
+        with Prefetch(
+            batches,
+            depth=config.data.prefetch,
+            workers=batch_workers(where, processes.size) if made_by is None else made_by,
+            prepare=pinned if where.type == "cuda" else None,
+        ) as ahead:
+            trainer = Trainer(
+                network,
+                config.training,
+                ahead,
+                held_out,
+                out=out,
+                settings={
+                    "batch_size": config.data.batch_size,
+                    "length": batches.length,
+                    "augment": config.data.augment,
+                    "masked": config.data.masked,
+                    "told": config.data.told,
+                    "data": shards.digest(),
+                },
+                device=processes.device,
+                save_best=save_best,
+                on_progress=on_progress and (lambda p: on_progress(p.step, p.steps, p.text())),
+                processes=processes,
+            )
+            return trainer.fit(resume=resume).to_dict()
+
+    with joined(device) as processes:
+        return trained(processes)  # its model is gone before the processes part

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from musegen.data.augment import augmented
-from musegen.data.batches import Prefetch, TrainBatches, ValidBatches
+from musegen.data.batches import TrainBatches, ValidBatches
+from musegen.data.prefetch import Prefetch
 from musegen.data.shards import CorpusFacts, ShardSet, ShardWriter
 from musegen.errors import DataError, UsageError
 from musegen.music.ranges import instrument_range

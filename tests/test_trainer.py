@@ -17,7 +17,7 @@ import torch
 from musegen.errors import CheckpointError, DeviceError, NonFiniteLoss, TrainingError
 from musegen.training.config import TrainerConfig
 from musegen.training.device import computes_bf16, resolve_device
-from musegen.training.log import JsonLog, Progress, means
+from musegen.training.log import JsonLog, Progress, means, sums
 from musegen.training.optim import Ema, build_optimizers, rate_at
 from musegen.training.trainer import Trainer
 
@@ -174,7 +174,9 @@ def test_means_weigh_by_count():
         {"a": (torch.tensor(6.0), torch.tensor(2))},
         {"a": (torch.tensor(2.0), torch.tensor(6))},
     ]
-    assert means([*pairs, {"b": (torch.tensor(0.0), torch.tensor(0))}]) == {"a": 1.0}
+    found = sums([*pairs, {"b": (torch.tensor(0.0), torch.tensor(0))}])
+    assert found == {"a": (8.0, 8.0), "b": (0.0, 0.0)}
+    assert means([found]) == means([sums(pairs[:1]), sums(pairs[1:])]) == {"a": 1.0}
 
 
 def test_best_is_of_the_mean_and_last_is_of_the_weights():

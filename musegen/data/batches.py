@@ -18,8 +18,6 @@ index, and any number of processes see the same stream.
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
@@ -260,68 +258,3 @@ class ValidBatches(_Pieces):
             page.place(row, sample)
         if page.used.any():
             yield page.arrays
-
-
-class Prefetch:
-    """A source that makes the next batches in a thread while the model is busy.
-
-    `batch(index)` gives exactly what `source.batch(index)` gives; it is quick when indices are
-    asked for one after another, from `start` on. Close it, or use it in a `with`.
-    """
-
-    def __init__(self, source: Source, start: int = 0, depth: int = 4) -> None:
-        self.source, self.depth = source, depth
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._begin(start)
-
-    def _begin(self, start: int) -> None:
-        self.close()
-        self._next = start
-        self._stop = threading.Event()
-        self._queue: queue.Queue[Batch | BaseException] = queue.Queue(self.depth)
-        self._thread = threading.Thread(
-            target=self._work, args=(start, self._queue, self._stop), daemon=True
-        )
-        self._thread.start()
-
-    def _work(self, index: int, out: queue.Queue, stop: threading.Event) -> None:
-        while not stop.is_set():
-            made: Batch | BaseException
-            try:
-                made = self.source.batch(index)
-            except BaseException as error:  # handed to the thread that asks
-                made = error
-            while not stop.is_set():
-                try:
-                    out.put(made, timeout=0.1)
-                    break
-                except queue.Full:
-                    continue
-            if isinstance(made, BaseException):
-                return
-            index += 1
-
-    def batch(self, index: int) -> Batch:
-        """The batch of that index, from the queue when it is the next one."""
-        if index != self._next or self._thread is None:
-            self._begin(index)
-        made = self._queue.get()
-        if isinstance(made, BaseException):
-            self.close()
-            raise made
-        self._next = index + 1
-        return made
-
-    def __enter__(self) -> Prefetch:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Ends the thread."""
-        if self._thread is not None:
-            self._stop.set()
-            self._thread.join()
-            self._thread = None

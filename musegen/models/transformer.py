@@ -152,7 +152,7 @@ class Transformer(Autoregressive, GenerativeModel):
             metrics = {"nats_per_note": (total, notes), "nats_per_row": (total, rows)}
             for field, name in enumerate(self.config.field_names):
                 metrics[f"nats_{name}"] = (sums[field], counts[field])
-        return Loss(value, metrics)
+        return Loss(value, metrics, rows)
 
     def players(self) -> tuple[Player, ...]:
         """One."""

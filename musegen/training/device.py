@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+
+import numpy as np
 import torch
+from torch import Tensor
 
 from musegen.errors import DeviceError
 
-__all__ = ["computes_bf16", "resolve_device"]
+__all__ = ["batch_workers", "computes_bf16", "pinned", "resolve_device"]
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -34,6 +39,21 @@ def computes_bf16(device: torch.device) -> bool:
         known = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in _CPU_UNITS)
         return any(supported() for supported in known if supported is not None)
     return False
+
+
+def batch_workers(device: torch.device, processes: int = 1) -> int:
+    """How many processes should make batches beside a training on `device`; 0: a thread will do.
+
+    A GPU takes a batch sooner than one thread of Python makes it; the cores of a CPU are busy.
+    """
+    if device.type != "cuda":
+        return 0
+    return max(1, min(6, (os.cpu_count() or 1) // processes - 1))
+
+
+def pinned(batch: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """A batch in memory that a GPU copies from by itself, while the next step is prepared."""
+    return {name: torch.as_tensor(array).pin_memory() for name, array in batch.items()}
 
 
 _CPU_UNITS = ("amx_tile", "avx512_bf16")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from musegen.errors import OutputError
 
-__all__ = ["JsonLog", "Progress", "TrainingResult", "means"]
+__all__ = ["JsonLog", "Progress", "TrainingResult", "means", "sums"]
 
 
 @dataclass(frozen=True)
@@ -70,20 +70,29 @@ class TrainingResult:
         return asdict(self)
 
 
-def means(batches: Iterable[Mapping[str, tuple[Tensor, Tensor]]]) -> dict[str, float]:
-    """Sums (sum, count) pairs over batches; sum / count of each metric with a count above 0."""
-    sums: dict[str, list[Tensor]] = {}
+def sums(batches: Iterable[Mapping[str, tuple[Tensor, Tensor]]]) -> dict[str, tuple[float, float]]:
+    """Adds up the (sum, count) pairs of batches; waits for the device, so not in every step."""
+    totals: dict[str, list[Tensor]] = {}
     counts: dict[str, list[Tensor]] = {}
     for metrics in batches:
         for name, (total, count) in metrics.items():
-            sums.setdefault(name, []).append(total.detach())
+            totals.setdefault(name, []).append(total.detach())
             counts.setdefault(name, []).append(torch.as_tensor(count))
-    result: dict[str, float] = {}
-    for name, totals in sums.items():
-        whole = float(torch.stack(counts[name]).double().sum())
-        if whole > 0:
-            result[name] = float(torch.stack(totals).double().sum()) / whole
-    return result
+    return {name: (_added(totals[name]), _added(counts[name])) for name in totals}
+
+
+def _added(numbers: list[Tensor]) -> float:
+    return float(torch.stack(numbers).double().sum())
+
+
+def means(parts: Iterable[Mapping[str, tuple[float, float]]]) -> dict[str, float]:
+    """Sum / count of each metric with a count above 0, over what `sums` found in several places."""
+    whole: dict[str, tuple[float, float]] = {}
+    for part in parts:
+        for name, (total, count) in part.items():
+            before = whole.get(name, (0.0, 0.0))
+            whole[name] = (before[0] + total, before[1] + count)
+    return {name: total / count for name, (total, count) in whole.items() if count > 0}
 
 
 class JsonLog:

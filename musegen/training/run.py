@@ -33,15 +33,19 @@ class BatchConfig:
     validation_batches: int = 24
     """Batches of held-out windows in each validation, at most."""
     prefetch: int = 4
-    """Batches made ahead, in a thread of their own."""
+    """Batches made ahead."""
+    workers: int | None = None
+    """Processes that make them; 0: a thread. None: a thread on the CPU, where processes would take
+    the cores that train; beside a GPU up to 6 processes, one a core."""
 
     def __post_init__(self) -> None:
         """Cross checks. Raises ConfigError."""
         for name in ("batch_size", "validation_batches", "prefetch"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}: must be 1 or more")
-        if self.length < 0:
-            raise ConfigError(f"length = {self.length}: must not be negative")
+        for name in ("length", "workers"):
+            if (getattr(self, name) or 0) < 0:
+                raise ConfigError(f"{name} = {getattr(self, name)}: must not be negative")
         for name in ("masked", "told"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"{name} = {getattr(self, name)}: must be from 0 to 1")

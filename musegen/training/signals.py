@@ -12,8 +12,11 @@ __all__ = ["stop_signals"]
 
 
 @contextmanager
-def stop_signals(stop: Callable[[], None]) -> Iterator[None]:
+def stop_signals(stop: Callable[[], None], patient: bool = False) -> Iterator[None]:
     """Within, the first SIGINT or SIGTERM calls `stop`; a second one does what it always does.
+
+    When `patient`, further ones do nothing: torchrun passes on to its processes the Ctrl-C that
+    they have had from the terminal, and kills them when they take longer than 30 seconds.
 
     Python lets only the main thread handle signals: in another thread this does nothing.
     """
@@ -28,7 +31,8 @@ def stop_signals(stop: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, before[number])
 
     def handle(number: int, frame: Any) -> None:
-        restore()
+        if not patient:
+            restore()
         stop()
 
     for number in watched:

@@ -3,7 +3,8 @@
 Reproducible by construction: a batch is a function of its number, the random numbers of a step
 are seeded by (seed, step), and a checkpoint holds weights, optimisers, running mean and step in
 full precision. So a run that is killed and resumed ends with the same bytes as one that was not
-(on one device, with one number of threads).
+(on one device, with one number of threads). Several processes (musegen/training/distributed.py)
+share the rows of each batch: they see the same samples in the same order as one process does.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,10 +23,11 @@ from torch import Tensor
 
 from musegen.config import to_dict
 from musegen.errors import CheckpointError, NonFiniteLoss, TrainingError
-from musegen.models.base import GenerativeModel, Player, parameters_of
+from musegen.models.base import GenerativeModel, Loss, Player, parameters_of
 from musegen.training.config import TrainerConfig
 from musegen.training.device import computes_bf16, resolve_device
-from musegen.training.log import JsonLog, Progress, TrainingResult, means
+from musegen.training.distributed import Processes, SharedLoss
+from musegen.training.log import JsonLog, Progress, TrainingResult, means, sums
 from musegen.training.optim import Ema, build_optimizers, rate_at
 from musegen.training.signals import stop_signals
 from musegen.training.state import RunState, load_run, save_run
@@ -68,6 +71,7 @@ class Trainer:
     `save_best(trainer, validation)` is called with the best weights in `model` whenever the
     monitor improves (and at the end when there is no validation): the caller knows what a model
     folder should say. `on_progress` is called with a `Progress` at each line of the log.
+    `processes` are those that train together; the first one alone writes and calls back.
     """
 
     def __init__(
@@ -82,8 +86,9 @@ class Trainer:
         device: str = "auto",
         save_best: Callable[[Trainer, Mapping[str, float]], None] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
+        processes: Processes = Processes(),
     ) -> None:
-        self.config = config
+        self.config, self.processes = config, processes
         self.device = resolve_device(device)
         if config.precision == "bf16" and self.device.type == "mps":
             raise TrainingError("precision bf16 is not supported on mps; use auto or fp32")
@@ -94,15 +99,19 @@ class Trainer:
         self.source, self.validation = source, validation
         self.out = Path(out) if out is not None else None
         self.settings = {**to_dict(config), **(settings or {})}
-        self.save_best, self.on_progress = save_best, on_progress
+        main = processes.main
+        self.save_best = save_best if main else None
+        self.on_progress = on_progress if main else None
         self.players = model.players()
         self.optimizers = {
             player.name: build_optimizers(player.module, config) for player in self.players
         }
         self.owned = {player.name: list(player.module.parameters()) for player in self.players}
+        self.losses = {player.name: SharedLoss(player, processes) for player in self.players}
         self.ema = Ema(model, config.ema) if config.ema else None
         self.state = RunState(steps=config.steps or (None if config.minutes else DEFAULT_STEPS))
         self._stopping = False
+        self._one = torch.ones((), device=self.device)
         self._validation_s = 0.0
         self._pending: list[Mapping[str, tuple[Tensor, Tensor]]] = []
 
@@ -116,35 +125,37 @@ class Trainer:
         """
         if resume:
             self.load_state()
-        if self.out is not None:
-            self.out.mkdir(parents=True, exist_ok=True)
+        out = self.out if self.processes.main else None
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
         config, state = self.config, self.state
-        log = JsonLog(self.out / "log.jsonl" if self.out else None, state.step if resume else -1)
+        log = JsonLog(out / "log.jsonl" if out else None, state.step if resume else -1)
         before_s, start_s = state.elapsed_s, time.perf_counter()
-        saved_s, timed_s, first_step = start_s, start_s, state.step
+        saved_s, timed_s, first_step = 0.0, 0.0, state.step
         self.model.train()
-        with stop_signals(self._stop):
+        with stop_signals(self._stop, patient=self.processes.size > 1):
             if state.step == 0 and self.validation is not None:
                 state.first_validation = self._validate(log)
-            while not self._stopping and (state.steps is None or state.step < state.steps):
+            now_s, stopping = self._clock(start_s)
+            while not stopping and (state.steps is None or state.step < state.steps):
                 self._train_step()
                 state.step += 1
-                now_s = time.perf_counter()
-                state.elapsed_s = before_s + now_s - start_s
+                now_s, stopping = self._clock(start_s)
+                state.elapsed_s = before_s + now_s
                 if state.step == first_step + UNTIMED_STEPS:
                     timed_s = now_s
                 if state.steps is None:
                     self._fix_steps(now_s - timed_s, state.step - first_step - UNTIMED_STEPS, log)
                 ended = state.step == state.steps
                 if ended or state.step % config.log_every == 0:
-                    self._report(log, (now_s - start_s) / (state.step - first_step))
+                    self._report(log, now_s / (state.step - first_step))
                 if ended or (config.validate_every and state.step % config.validate_every == 0):
                     self._validate(log)
                 due = config.checkpoint_every and state.step % config.checkpoint_every == 0
                 old_s = 60 * config.checkpoint_minutes
                 if not ended and (due or (old_s and now_s - saved_s > old_s)):
                     self.save_state()
-                    saved_s = time.perf_counter()
+                    saved_s = now_s
             self.save_state()
             if state.best is None and self.save_best is not None:
                 with self._mean_weights():
@@ -163,10 +174,17 @@ class Trainer:
     def _stop(self) -> None:
         self._stopping = True
 
+    def _clock(self, start_s: float) -> tuple[float, bool]:
+        """Seconds since `start_s`, and whether to stop: the same answer in every process."""
+        now_s, stopping = self.processes.agree(time.perf_counter() - start_s, self._stopping)
+        return now_s, bool(stopping)
+
     def _train_step(self) -> None:
         config = self.config
-        # Seeding by step leaves no generator state to keep, on whatever device.
-        torch.manual_seed((config.seed * 1_000_003 + self.state.step) % 2**63)
+        # Seeding by step leaves no generator state to keep, on whatever device. Each process has
+        # rows of its own, and so random numbers of its own.
+        own = self.processes.rank * 7_368_787_123
+        torch.manual_seed((config.seed * 1_000_003 + self.state.step + own) % 2**63)
         rate = rate_at(self.state.step, self.state.steps, config)
         updates = sum(player.steps for player in self.players)
         index = self.state.step * updates * config.accumulation
@@ -184,32 +202,55 @@ class Trainer:
         self, player: Player, index: int, rate: float, metrics: dict[str, tuple[Tensor, Tensor]]
     ) -> None:
         """One update of one player, on fresh batches from number `index`."""
-        count = self.config.accumulation
-        optimizers = self.optimizers[player.name]
+        count, size = self.config.accumulation, self.processes.size
+        optimizers, loss_of = self.optimizers[player.name], self.losses[player.name]
+        weights: list[Tensor] = []
         for micro in range(count):
             batch = self._tensors(self.source.batch(index + micro))
-            with self._autocast(player):
-                loss = player.loss(batch)
-            (loss.value / count if count > 1 else loss.value).backward()
-            self._collect(player, loss.value.detach(), loss.metrics, metrics)
+            with loss_of.exchanging(micro + 1 == count):
+                with self._autocast(player):
+                    loss = loss_of(batch)
+                if count == size == 1:
+                    loss.value.backward()
+                else:
+                    weights.append(self._one if loss.weight is None else loss.weight)
+                    (loss.value * weights[-1]).backward()
+            self._collect(player, loss, loss.metrics, metrics)
+        if weights:
+            self._average(player, torch.stack([w.float() for w in weights]).sum())
         if self.config.clip:
             norm = torch.nn.utils.clip_grad_norm_(self.owned[player.name], self.config.clip)
-            self._collect(player, None, {"grad_norm": (norm, torch.ones(()))}, metrics)
+            # Every process has the same norm: adding them up and counting them changes nothing.
+            self._collect(player, None, {"grad_norm": (norm, _ONE)}, metrics)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
+    def _average(self, player: Player, weight: Tensor) -> None:
+        """Makes gradients of sums those of a mean over all batches and processes.
+
+        `weight` is what this process's losses weighed; the gradients are already means over the
+        processes. The sum stays on the device: nothing waits for it here.
+        """
+        whole = self.processes.total(weight)
+        scale = torch.where(whole > 0, self.processes.size / whole, 0.0)
+        gradients = [p.grad for p in self.owned[player.name] if p.grad is not None]
+        torch._foreach_mul_(gradients, scale)
+
     def _collect(
         self,
         player: Player,
-        value: Tensor | None,
+        loss: Loss | None,
         found: Mapping[str, tuple[Tensor, Tensor]],
         metrics: dict[str, tuple[Tensor, Tensor]],
     ) -> None:
         prefix = f"{player.name}/" if len(self.players) > 1 else ""
-        pairs = dict(found) if value is None else {**found, "loss": (value, _ONE)}
+        pairs = dict(found)
+        if loss is not None:
+            weight = _ONE if loss.weight is None else loss.weight.detach()
+            pairs["loss"] = (loss.value.detach() * weight, weight)
         for name, (total, size) in pairs.items():
             key = prefix + name
             if key in metrics:
@@ -275,7 +316,7 @@ class Trainer:
 
     def _check_finite(self) -> dict[str, float]:
         """The means since the last look. Raises NonFiniteLoss."""
-        metrics = means(self._pending)
+        metrics = means(self.processes.gather(sums(self._pending)))
         self._pending.clear()
         for name, value in metrics.items():
             if not math.isfinite(value):
@@ -299,15 +340,16 @@ class Trainer:
         with self._mean_weights():
             self.model.eval()
             torch.manual_seed(self.config.seed)  # losses with noise meet the same noise each time
-            for batch in self.validation.batches():
+            rank, size = self.processes.rank, self.processes.size
+            for batch in islice(self.validation.batches(), rank, None, size):
                 tensors = self._tensors(batch)
                 for player in self.players:
                     with torch.set_grad_enabled(not player.autocast), self._autocast(player):
                         loss = player.loss(tensors)
                     metrics: dict[str, tuple[Tensor, Tensor]] = {}
-                    self._collect(player, loss.value.detach(), loss.metrics, metrics)
+                    self._collect(player, loss, loss.metrics, metrics)
                     found.append(metrics)
-            values = means(found)
+            values = means(self.processes.gather(sums(found)))
             if monitor not in values:
                 known = ", ".join(values) or "nothing: no held-out batches"
                 raise TrainingError(f"no held-out value of '{monitor}' (found {known})")
@@ -316,7 +358,7 @@ class Trainer:
                 if self.save_best is not None:
                     self.save_best(self, values)
             self.model.train()
-        self._validation_s = time.perf_counter() - start_s
+        (self._validation_s,) = self.processes.agree(time.perf_counter() - start_s)
         state.last_validation = values
         log.write({"step": state.step, "validation": values})
         if self.on_progress is not None:
@@ -343,7 +385,7 @@ class Trainer:
     def save_state(self) -> None:
         """Writes `out/last`, all that resuming needs. Raises OutputError, NonFiniteLoss."""
         self._check_finite()
-        if self.out is not None:
+        if self.out is not None and self.processes.main:
             last = self.out / "last"
             save_run(last, self.state, self.model, self.optimizers, self.ema, self.settings)
 

@@ -1,0 +1,189 @@
+"""Batches made ahead, in a thread or in processes of their own, while the model is busy."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import queue
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from musegen.data.batches import Batch, Source
+
+__all__ = ["Prefetch"]
+
+
+class Prefetch:
+    """A source that makes the next batches while the model is busy.
+
+    `batch(index)` gives exactly what `source.batch(index)` gives, also with several workers, of
+    which each makes whole batches; it is quick when indices are asked for one after another, from
+    `start` on. Close it, or use it in a `with`.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        start: int = 0,
+        depth: int = 4,
+        *,
+        workers: int = 0,
+        prepare: Callable[[Batch], Any] | None = None,
+    ) -> None:
+        """Begins at once.
+
+        Args:
+            source: makes the batches; it is copied to each worker.
+            start: number of the first batch that will be asked for.
+            depth: how many are made ahead.
+            workers: processes that make them; 0: a thread of this process does.
+            prepare: done to each batch ahead, in this process (copying it to pinned memory).
+        """
+        self.source, self.workers = source, workers
+        self.depth = max(depth, 2 * workers)
+        self._prepare = prepare
+        self._pool: ProcessPoolExecutor | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._begin(start)
+
+    def _begin(self, start: int) -> None:
+        self._end()
+        if self.workers and self._pool is None:
+            self._pool = _pool(self.workers, self.source)
+        self._next = start
+        self._stop = threading.Event()
+        self._queue: queue.Queue[Batch | BaseException] = queue.Queue(self.depth)
+        self._thread = threading.Thread(
+            target=self._work, args=(start, self._queue, self._stop), daemon=True
+        )
+        self._thread.start()
+
+    def _work(self, start: int, out: queue.Queue, stop: threading.Event) -> None:
+        batches = self._made(start)
+        while not stop.is_set():
+            made: Batch | BaseException
+            try:
+                made = next(batches)
+                if self._prepare is not None:
+                    made = self._prepare(made)
+            except BaseException as error:  # handed to the thread that asks
+                made = error
+            while not stop.is_set():
+                try:
+                    out.put(made, timeout=0.1)
+                    break
+                except queue.Full:
+                    continue
+            if isinstance(made, BaseException):
+                return
+        batches.close()
+
+    def _made(self, index: int) -> Generator[Batch, None, None]:
+        """Batches from `index` on, in order."""
+        pending: deque[Future[Batch]] = deque()
+        pool = self._pool
+        try:
+            while pool is not None:
+                while len(pending) < self.depth:
+                    pending.append(_submit(pool, index + len(pending)))
+                yield pending.popleft().result()
+                index += 1
+        except BrokenProcessPool:
+            pass  # a worker was killed: it costs speed, not the run
+        finally:
+            for future in pending:
+                future.cancel()
+        while True:
+            yield self.source.batch(index)
+            index += 1
+
+    def batch(self, index: int) -> Any:
+        """The batch of that index, from the queue when it is the next one."""
+        if index != self._next or self._thread is None:
+            self._begin(index)
+        made = self._queue.get()
+        if isinstance(made, BaseException):
+            self.close()
+            raise made
+        self._next = index + 1
+        return made
+
+    def __enter__(self) -> Prefetch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _end(self) -> None:
+        if self._thread is not None:
+            self._stop.set()
+            self._thread.join()
+            self._thread = None
+
+    def close(self) -> None:
+        """Ends the thread and the workers."""
+        self._end()
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+
+# -- in the workers ---------------------------------------------------------------------------
+
+_sources: list[Source] = []
+"""The one that this worker was given."""
+
+
+def _begin_worker(source: Source) -> None:
+    _sources[:] = [source]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed closes nothing."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _batch(index: int) -> Batch:
+    return _sources[0].batch(index)
+
+
+# -- starting them ----------------------------------------------------------------------------
+
+
+def _pool(workers: int, source: Source) -> ProcessPoolExecutor:
+    # spawn: the parent holds threads (torch, a notebook's kernel) that a fork would tear.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_begin_worker, initargs=(source,)
+    )
+
+
+def _submit(pool: ProcessPoolExecutor, index: int) -> Future[Batch]:
+    with _without_main():  # a pool starts its processes as work comes
+        return pool.submit(_batch, index)
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Processes started within do not run the user's script again: they need nothing of it."""
+    main = vars(sys.modules["__main__"])
+    kept: dict[str, Any] = {name: main[name] for name in ("__spec__", "__file__") if name in main}
+    main["__spec__"] = None
+    main.pop("__file__", None)
+    try:
+        yield
+    finally:
+        main.update(kept)
