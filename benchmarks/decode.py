@@ -349,7 +349,7 @@ def main() -> bool:
     print(
         f"{stored / 1e6:.1f} MB of weights at {rate / 1e9:.1f} GB/s are {1e6 * stored / rate:.0f} "
         f"of {1e6 * second:.0f} us a position ({share:.2f}); {hook:.2f} of it is masks, filters, "
-        "draws and guides, the rest the engine: attention, small operators, heads, calls from Python"
+        "draws and guides, the rest the engine: attention, small operators, heads, Python's calls"
     )
     ratios = {
         "rows_b1_over_transformers": notes_s[ours, 1] / notes_s[theirs, 1],

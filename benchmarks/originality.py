@@ -45,6 +45,7 @@ from musegen.music.instruments import program_name
 from musegen.music.score import Score, Track, note_array
 from musegen.music.transform import slice_bars, transpose
 from musegen.tokens.tokenizer import Tokenizer, load_tokenizer
+from musegen.training.checkpoint import save_model
 from musegen.training.run import RunConfig
 from musegen.training.trainer import Trainer
 
@@ -100,7 +101,7 @@ def random_music(count: int, notes: int = 400) -> Iterator[Score]:
 
 
 def overtrained(
-    base: Model, shards: ShardSet, tokenizer: Tokenizer, pieces: Sequence[ShardPiece], steps: int
+    shards: ShardSet, tokenizer: Tokenizer, pieces: Sequence[ShardPiece], steps: int
 ) -> Model:
     """A tiny model that has seen these pieces, in their own keys, far too often."""
     torch.manual_seed(0)
@@ -113,7 +114,9 @@ def overtrained(
     training = dataclasses.replace(config.training, steps=steps, validate_every=0)
     with Prefetch(batches) as ahead:
         Trainer(network, training, ahead, device="cpu").fit()
-    return Model(network.eval(), tokenizer, base.checkpoint)
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(folder, family.name, network, tokenizer.to_dict(), "", {}, "fp32")
+        return Model.from_pretrained(folder)
 
 
 def as_it_begins(score: Score) -> dict[str, Any]:
@@ -227,7 +230,7 @@ def measure(
 
     five = spread([piece for piece in train if piece.notes < 1000], KNOWN_BY_HEART)
     begin = time.perf_counter()
-    model = overtrained(base, shards, tokenizer, five, options.steps)
+    model = overtrained(shards, tokenizer, five, options.steps)
     print(f"overtrained for {options.steps} steps, {time.perf_counter() - begin:.0f} s, on:")
     for piece in five:
         print(f"  {piece.corpus}/{piece.name} ({piece.notes} notes)")
