@@ -18,7 +18,7 @@ index, and any number of processes see the same stream.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -90,7 +90,7 @@ class _Pieces:
 
     def __init__(self, shards: ShardSet, split: str) -> None:
         self.shards = shards
-        self.pieces: Sequence[ShardPiece] = shards.split(split)
+        self.pieces = shards.split(split)
         if not self.pieces:
             raise DataError(f"{shards.folder} has no {split} pieces; build it from more files")
 
@@ -158,11 +158,13 @@ class TrainBatches(_Pieces):
                 raise UsageError(
                     f"weight of {name!r}: the shards hold {', '.join(sorted(shards.corpora))}"
                 )
-        share = np.array(
-            [
-                min(piece.length, PIECE_CAP) * given.get(piece.corpus, self._facts(piece).weight)
-                for piece in self.pieces
-            ]
+        of_corpus = [
+            given.get(name, shards.corpora.get(name, CorpusFacts()).weight)
+            for name in self.pieces.words["corpus"]
+        ]
+        share = (
+            np.minimum(self.pieces.column("length"), PIECE_CAP)
+            * np.array(of_corpus, float)[self.pieces.column("corpus")]
         )
         if share.min() < 0 or not share.sum() > 0:
             raise UsageError("the weights of corpora must be at least 0, and one above 0")
@@ -233,9 +235,10 @@ class ValidBatches(_Pieces):
     def _windows(self) -> Iterator[Sample]:
         budget = self.max_batches * self.batch_size
         # By hash, not by name: a bound that cuts the list cuts no corpus off.
-        pieces = sorted(self.pieces, key=lambda piece: place_of(f"{piece.corpus}/{piece.name}"))
-        each = max(1, -(-budget // len(pieces)))
-        for piece in pieces:
+        places = [place_of(f"{piece.corpus}/{piece.name}") for piece in self.pieces]
+        each = max(1, -(-budget // len(places)))
+        for number in np.argsort(places, kind="stable").tolist():
+            piece = self.pieces[number]
             found = self.tokenizer.windows(
                 self.shards.rows(piece), self.length + 1, self.info(piece)
             )

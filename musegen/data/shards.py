@@ -4,7 +4,8 @@ A folder of shards holds
 
 - `train-00000.bin`, `valid-00000.bin`, ...: rows of little-endian uint16, C order, shape (rows, F),
   pieces one after another, none torn over two files;
-- `index.json`: the format's version, fields, shards with sha256, pieces;
+- `index.json`: the format's version, fields, files with sha256, the words of the table of pieces;
+- `pieces.bin`, `names.bin`: the table of pieces (piece_table.py);
 - `tokenizer.json`: what the ids mean;  `build.json`: how they were made.
 
 Only numpy and the standard library: the machine that trains needs nothing else to read them.
@@ -21,10 +22,21 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from musegen.data.piece_table import (
+    NAMES_FILE,
+    PIECES_FILE,
+    WORDS,
+    MappedPieces,
+    PieceTable,
+    PieceWriter,
+    ShardPiece,
+    held_table,
+    mapped,
+)
 from musegen.errors import DataError
 
-FORMAT_VERSION = 1
-"""Of `index.json`; raised when old readers would misread new shards."""
+FORMAT_VERSION = 2
+"""Of `index.json`; raised when old readers would misread new shards. 1 had the pieces in it."""
 
 SHARD_BYTES = 256 * 2**20
 """A shard is closed when the next piece would take it above this."""
@@ -34,29 +46,6 @@ ROW_DTYPE = np.dtype("<u2")
 INDEX_FILE = "index.json"
 TOKENIZER_FILE = "tokenizer.json"
 REPORT_FILE = "build.json"
-
-
-@dataclass(frozen=True)
-class ShardPiece:
-    """Where a piece lies and what is known of it."""
-
-    name: str
-    """Path below the corpus's folder, without suffix."""
-    corpus: str
-    style: str
-    """Words, separated by spaces; may be empty."""
-    shard: str
-    """File name."""
-    offset: int
-    """First row in the shard."""
-    length: int
-    """Rows."""
-    notes: int
-    group: str
-    """Pieces of one group are in one split."""
-    split: str
-    key: str
-    """An estimate, such as `D major`; empty for drums alone."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +77,12 @@ class ShardSet:
     field_names: tuple[str, ...]
     field_sizes: tuple[int, ...]
     shards: tuple[Shard, ...]
-    pieces: tuple[ShardPiece, ...]
+    pieces: PieceTable
     corpora: Mapping[str, CorpusFacts]
     may_ship: bool
     """Whether every corpus allows that weights trained on it ship in the package."""
+    tables: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """sha256 of the files of the table of pieces; none of shards of version 1."""
     _maps: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -110,29 +101,39 @@ class ShardSet:
         try:
             data = json.loads(path.read_text("utf-8"))
             version = data["version"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except OSError as error:
+            raise DataError(
+                f"{path} cannot be read: {error.strerror or error}; see who may read it"
+            ) from None
+        except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path} is damaged ({error}); build the shards again") from None
-        if version != FORMAT_VERSION:
+        if version not in (1, FORMAT_VERSION):
             raise DataError(
                 f"{path} is of version {version}, this musegen reads {FORMAT_VERSION}; build again"
             )
         try:
             fields = tuple(str(name) for name in data["field_names"])
-            pieces = tuple(_piece(values) for values in data["pieces"])
+            shards = tuple(
+                Shard(str(s["file"]), int(s["rows"]), str(s["sha256"])) for s in data["shards"]
+            )
+            if version == 1:
+                pieces, tables = held_table(data["pieces"]), {}
+            else:
+                pieces = PieceTable(MappedPieces(folder, int(data["pieces"])), _words(data))
+                tables = {str(name): str(value) for name, value in data["tables"].items()}
             shard_set = cls(
                 folder=folder,
                 name=str(data.get("name", folder.name)),
                 tokenizer_name=str(data["tokenizer"]),
                 field_names=fields,
                 field_sizes=tuple(int(size) for size in data["field_sizes"]),
-                shards=tuple(
-                    Shard(str(s["file"]), int(s["rows"]), str(s["sha256"])) for s in data["shards"]
-                ),
+                shards=shards,
                 pieces=pieces,
                 corpora={name: _facts(facts) for name, facts in data["corpora"].items()},
                 may_ship=bool(data.get("may_ship", False)),
+                tables=tables,
             )
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
             raise DataError(f"{path} is damaged ({error!r}); build the shards again") from None
         shard_set._check_sizes()
         return shard_set
@@ -141,7 +142,6 @@ class ShardSet:
         width = len(self.field_names)
         if width < 1 or len(self.field_sizes) != width:
             raise DataError(f"{self.folder / INDEX_FILE}: field names and sizes do not agree")
-        rows = {}
         for shard in self.shards:
             path = self.folder / shard.file
             if Path(shard.file).name != shard.file or not path.is_file():
@@ -149,21 +149,25 @@ class ShardSet:
             size, wanted = path.stat().st_size, shard.rows * width * ROW_DTYPE.itemsize
             if size != wanted:
                 raise DataError(f"{path} has {size} bytes, not {wanted}; build the shards again")
-            rows[shard.file] = shard.rows
-        for piece in self.pieces:
-            end = piece.offset + piece.length
-            if piece.offset < 0 or piece.length < 1 or end > rows.get(piece.shard, -1):
-                raise DataError(f"{self.folder / INDEX_FILE}: piece {piece.name} lies outside")
+        rows = {shard.file: shard.rows for shard in self.shards}
+        listed = [rows.get(name, -1) for name in self.pieces.words["shard"]]
+        self.pieces.check(listed, self.folder / INDEX_FILE)
 
     def verify(self) -> None:
-        """Reads every shard and compares its sha256. Raises DataError at the first difference."""
-        for shard in self.shards:
-            with open(self.folder / shard.file, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            if digest != shard.sha256:
+        """Reads every file and compares its sha256. Raises DataError at the first difference."""
+        files = [(shard.file, shard.sha256) for shard in self.shards]
+        for name, wanted in [*files, *self.tables.items()]:
+            path = self.folder / name
+            try:
+                with open(path, "rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError as error:
                 raise DataError(
-                    f"{self.folder / shard.file} differs from its checksum; build the shards again"
-                )
+                    f"{path} cannot be read: {error.strerror or error}; "
+                    "see who may read it, or build the shards again"
+                ) from None
+            if digest != wanted:
+                raise DataError(f"{path} differs from its checksum; build the shards again")
 
     def digest(self) -> str:
         """Of all rows, by the checksums of the shards: 16 hexadecimal digits."""
@@ -174,30 +178,25 @@ class ShardSet:
         """The file that says what the ids mean."""
         return self.folder / TOKENIZER_FILE
 
-    def split(self, name: str) -> tuple[ShardPiece, ...]:
+    def split(self, name: str) -> PieceTable:
         """The pieces of `train`, `valid` or `test`; may be empty."""
-        return tuple(piece for piece in self.pieces if piece.split == name)
+        return self.pieces.of_split(name)
 
     def rows(self, piece: ShardPiece) -> np.ndarray:
         """A piece's rows, (length, F) uint16, read-only, mapped from the file without a copy."""
-        mapped = self._maps.get(piece.shard)
-        if mapped is None:
-            raw = np.memmap(self.folder / piece.shard, dtype=ROW_DTYPE, mode="r")
-            mapped = raw.view(np.ndarray).reshape(-1, len(self.field_names))
-            self._maps[piece.shard] = mapped
-        return mapped[piece.offset : piece.offset + piece.length]
+        rows = self._maps.get(piece.shard)
+        if rows is None:
+            rows = mapped(self.folder / piece.shard, ROW_DTYPE).reshape(-1, len(self.field_names))
+            self._maps[piece.shard] = rows
+        return rows[piece.offset : piece.offset + piece.length]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_maps": {}}  # a process maps for itself
 
 
-_PIECE_FIELDS = tuple(ShardPiece.__dataclass_fields__)
-_INTEGER = frozenset(("offset", "length", "notes"))
-
-
-def _piece(values: Mapping[str, Any]) -> ShardPiece:
-    read: dict[str, Any] = {n: (int if n in _INTEGER else str)(values[n]) for n in _PIECE_FIELDS}
-    return ShardPiece(**read)
+def _words(data: Mapping[str, Any]) -> dict[str, list[str]]:
+    listed: Mapping[str, list[Any]] = data["words"]
+    return {name: [str(word) for word in listed[name]] for name in WORDS}
 
 
 def _facts(data: Mapping[str, Any]) -> CorpusFacts:
@@ -217,7 +216,7 @@ class ShardWriter:
         self.width = width
         self.shard_bytes = shard_bytes
         self.shards: list[Shard] = []
-        self.pieces: list[ShardPiece] = []
+        self._pieces = PieceWriter(folder)
         self._open: dict[str, tuple[BinaryIO, Any, int, str]] = {}  # split: file, hash, rows, name
         self._count: dict[str, int] = {}
 
@@ -242,7 +241,7 @@ class ShardWriter:
         digest.update(data)
         self._open[split] = (file, digest, count + len(rows), name)
         piece = ShardPiece(shard=name, offset=count, length=len(rows), **facts)
-        self.pieces.append(piece)
+        self._pieces.add(piece)
         return piece
 
     def _finish(self, split: str) -> None:
@@ -252,6 +251,7 @@ class ShardWriter:
 
     def abandon(self) -> None:
         """Closes the files after an error."""
+        self._pieces.close()
         for file, *_ in self._open.values():
             file.close()
         self._open.clear()
@@ -269,6 +269,11 @@ class ShardWriter:
         """Closes the shards and writes `index.json`."""
         for split in sorted(self._open):
             self._finish(split)
+        self._pieces.close()
+        tables = {}
+        for table in (PIECES_FILE, NAMES_FILE):
+            with open(self.folder / table, "rb") as file:
+                tables[table] = hashlib.file_digest(file, "sha256").hexdigest()
         index = {
             "version": FORMAT_VERSION,
             "name": name,
@@ -278,7 +283,9 @@ class ShardWriter:
             "may_ship": may_ship,
             "corpora": {name: asdict(facts) for name, facts in sorted(corpora.items())},
             "shards": [asdict(shard) for shard in sorted(self.shards, key=lambda s: s.file)],
-            "pieces": [asdict(piece) for piece in self.pieces],
+            "pieces": self._pieces.count,
+            "words": self._pieces.words,
+            "tables": tables,
         }
         text = json.dumps(index, ensure_ascii=False, separators=(",", ":")) + "\n"
         (self.folder / INDEX_FILE).write_text(text, "utf-8")
