@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 import signal
@@ -17,13 +18,14 @@ from musegen.data.build import build, open_or_build
 from musegen.data.cards import SplitRule
 from musegen.data.corpus import Item
 from musegen.data.duplicates import (
+    COMMON,
     connected,
     fingerprint,
     near_duplicates,
     resembling,
 )
 from musegen.data.shards import ShardSet
-from musegen.data.splits import assign_splits, place_of
+from musegen.data.splits import SPLITS, assign_splits, group_key, place_of
 from musegen.errors import DataError, OutputError, TokenError
 from musegen.music.midi import read_midi, write_midi
 from musegen.music.ranges import INSTRUMENT_RANGES, instrument_range
@@ -257,7 +259,7 @@ def test_a_full_disk_leaves_nothing_half_written(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(build_module.ShardWriter, "add", full)
+        patch.setattr("musegen.data.shards.ShardWriter.add", full)
         with pytest.raises(OutputError, match="No space left") as caught:
             build(music, tmp_path / "shards")
     assert "\n" not in str(caught.value)
@@ -370,21 +372,56 @@ def test_drums_do_not_transpose() -> None:
     assert not len(fingerprint(low).grams) and not len(fingerprint(low).melody)
 
 
-def test_versions_are_found_and_others_are_not() -> None:
+def test_versions_are_found_and_others_are_not(tmp_path: Path) -> None:
     scores = [tune(seed, 200) for seed in range(12)]
     scores.append(with_edits(tune(5, 200, transpose=3), 0.02))
     scores.append(tune(7, 100))  # the same beginning, half as long
     marks = [fingerprint(score).grams for score in scores]
-    assert [(i, j) for i, j, _ in near_duplicates(marks)] == [(5, 12)]
-    assert near_duplicates([]) == [] == near_duplicates([marks[0][:0], marks[0]])
+    assert [(i, j) for i, j, _ in versions(marks, tmp_path)] == [(5, 12)]
+    assert versions([], tmp_path) == [] == versions([marks[0][:0], marks[0]], tmp_path)
 
 
-def test_a_cut_sketch_still_finds_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+def versions(sketches: list[np.ndarray], folder: Path) -> list[tuple[int, int, float]]:
+    found = list(near_duplicates(lambda: sketches, len(sketches), folder))
+    assert not list(folder.iterdir())
+    return found
+
+
+def slow_versions(sketches: list[np.ndarray]) -> list[tuple[int, int, float]]:
+    """What `near_duplicates` says of whole sketches, pair by pair."""
+    values, counts = np.unique(np.concatenate(sketches), return_counts=True)
+    own = [np.setdiff1d(sketch, values[counts > COMMON]) for sketch in sketches]
+    found = []
+    for i, j in itertools.combinations(range(len(own)), 2):
+        smaller = min(len(own[i]), len(own[j]))
+        shared = len(np.intersect1d(own[i], own[j]))
+        if smaller >= 16 and shared >= 0.2 * 16 and shared >= 0.2 * smaller:
+            found.append((i, j, shared / smaller))
+    return found
+
+
+@pytest.mark.parametrize("bucket", [10, 200, 4_000_000])
+def test_versions_are_the_same_whatever_is_held_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: int
+) -> None:
+    monkeypatch.setattr("musegen.data.spill.BUCKET", bucket)
+    monkeypatch.setattr("musegen.data.spill.HELD", bucket)
+    rng = np.random.default_rng(1)
+    sketches = [np.unique(rng.integers(0, 2**63, 60, np.uint64)) for _ in range(70)]
+    scale = rng.integers(0, 2**63, 5, np.uint64)  # a commonplace: in more than 48 of them
+    sketches = [np.union1d(sketch, scale) for sketch in sketches]
+    for new, old, count in ((1, 0, 30), (2, 0, 11), (9, 30, 60), (69, 9, 14), (40, 41, 9)):
+        sketches[new] = np.union1d(sketches[new][count:], rng.choice(sketches[old], count, False))
+    found = versions(sketches, tmp_path)
+    assert found == slow_versions(sketches) and len(found) >= 4
+
+
+def test_a_cut_sketch_still_finds_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("musegen.data.duplicates.TOTAL_GRAMS", 14 * 60)
     scores = [tune(seed, 400) for seed in range(13)]
     scores.append(with_edits(tune(5, 400), 0.01))
     marks = [fingerprint(score).grams for score in scores]
-    pairs = near_duplicates(marks)
+    pairs = versions(marks, tmp_path)
     assert [(i, j) for i, j, _ in pairs] == [(5, 13)]
     assert 0.5 < pairs[0][2] <= 1
 
@@ -410,7 +447,7 @@ def test_a_tune_is_known_under_other_harmony_and_rhythm() -> None:
 
 
 def test_connected() -> None:
-    assert connected(6, [(4, 5), (1, 4), (2, 3)]) == [0, 1, 2, 2, 1, 1]
+    assert connected(6, [(4, 5), (1, 4), (2, 3)]).tolist() == [0, 1, 2, 2, 1, 1]
 
 
 # --- Splits ---------------------------------------------------------------------------------------
@@ -422,14 +459,22 @@ def items_of(groups: list[str], split: str = "") -> list[Item]:
     ]
 
 
+def named_splits(
+    items: list[Item], rows: list[int], component: list[int], rules: dict[str, SplitRule]
+) -> tuple[list[str], list[str]]:
+    """The split and the group key of each item."""
+    splits, keyed = assign_splits(items, rows, component, rules)
+    return [SPLITS[split] for split in splits], [group_key(items[index]) for index in keyed]
+
+
 def test_shares_are_kept_and_groups_hold_together() -> None:
     groups = [f"g{i // 2}" for i in range(2000)]
     rule = {"c": SplitRule(0.8, 0.1, 0.1)}
     component = [2 * (i // 2) for i in range(2000)]
-    splits, keys = assign_splits(items_of(groups), [10] * 2000, component, rule)
+    splits, keys = named_splits(items_of(groups), [10] * 2000, component, rule)
     assert 0.77 < splits.count("train") / 2000 < 0.83
     assert all(splits[i] == splits[i + 1] and keys[i] == keys[i + 1] for i in range(0, 2000, 2))
-    fewer, _ = assign_splits(items_of(groups[:100]), [10] * 100, component[:100], rule)
+    fewer, _ = named_splits(items_of(groups[:100]), [10] * 100, component[:100], rule)
     assert fewer == splits[:100]  # more files move nobody
 
 
@@ -438,15 +483,15 @@ def test_a_small_corpus_gets_a_valid_group_and_keeps_its_largest_for_training() 
     for count in range(2, 12):
         groups = [f"g{i}" for i in range(count)]
         rows = [1000] + [10] * (count - 1)
-        splits, _ = assign_splits(items_of(groups), rows, list(range(count)), rule)
+        splits, _ = named_splits(items_of(groups), rows, list(range(count)), rule)
         assert "valid" in splits and splits[0] == "train"
-    alone, _ = assign_splits(items_of(["g"]), [10], [0], {"c": SplitRule(0.0, 0.5, 0.5)})
+    alone, _ = named_splits(items_of(["g"]), [10], [0], {"c": SplitRule(0.0, 0.5, 0.5)})
     assert alone in (["valid"], ["test"])
 
 
 def test_a_published_split_stays_as_it_is() -> None:
     items = items_of(["a"], "test") + items_of(["b"], "train") + items_of(["c"])
-    splits, _ = assign_splits(items, [1, 1, 1], [0, 0, 0], {"c": SplitRule()})
+    splits, _ = named_splits(items, [1, 1, 1], [0, 0, 0], {"c": SplitRule()})
     assert splits == ["test", "train", "test"]
 
 

@@ -1,9 +1,10 @@
 """From a corpus to shards: read, encode, drop duplicates, split, write.
 
 Reading and encoding run in processes and leave parts (musegen/data/parts.py) in a folder beside the
-output; everything after that is one pass in order, so the shards are the same whatever the number
-of workers and however often the build was killed and started again. The output folder appears at
-the end, by a rename.
+output; everything after that (musegen/data/last_pass.py) is in order, so the shards are the same
+whatever the number of workers and however often the build was killed and started again. The output
+folder appears at the end, by a rename. Memory holds columns of some bytes a file, and one part or
+bucket at a time.
 """
 
 from __future__ import annotations
@@ -17,23 +18,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from musegen.data.build_report import BuildReport
+from musegen.data.build_report import BuildReport, save_report
 from musegen.data.corpus import Collection, Item, find_corpora
-from musegen.data.duplicates import connected, near_duplicates, resembling
-from musegen.data.parts import ItemResult, Job, Part, part_name
-from musegen.data.shards import (
-    INDEX_FILE,
-    REPORT_FILE,
-    TOKENIZER_FILE,
-    CorpusFacts,
-    ShardSet,
-    ShardWriter,
-)
-from musegen.data.splits import assign_splits
+from musegen.data.last_pass import write_shards
+from musegen.data.listing import Joined, Lazy
+from musegen.data.parts import Job, part_name
+from musegen.data.results import Results
+from musegen.data.room import check_disk_before, check_disk_during, check_memory
+from musegen.data.shards import INDEX_FILE, REPORT_FILE, ShardSet
 from musegen.data.workers import run, sensible_workers
 from musegen.errors import DataError, OutputError, UsageError
 from musegen.tokens.tokenizer import Tokenizer, load_tokenizer
@@ -41,18 +36,26 @@ from musegen.tokens.tokenizer import Tokenizer, load_tokenizer
 CHUNK = 16
 """Files a job: what a kill loses at most, for each worker."""
 
+CHECK_DISK = 64
+"""Parts after which the disk is looked at."""
+
 Progress = Callable[[int, int, str], None]
 """Called with (files done, files in all, the same in words)."""
 
 
-@dataclass(frozen=True)
-class _Encoded:
-    """An item that was encoded: where its arrays are."""
+class _Jobs(Lazy[Job]):
+    """Chunks of the items; each is made when it is asked for."""
 
-    item: Item
-    result: ItemResult
-    part: Part
-    index: int
+    def __init__(self, items: Sequence[Item], tokenizer: Tokenizer, folder: Path) -> None:
+        self._items, self._tokenizer, self._folder = items, tokenizer.to_dict(), folder
+
+    def __len__(self) -> int:
+        return -(-len(self._items) // CHUNK)
+
+    def _at(self, index: int) -> Job:
+        start = index * CHUNK
+        chunk = tuple(self._items[start : start + CHUNK])
+        return Job(chunk, self._tokenizer, self._folder)
 
 
 @dataclass(frozen=True)
@@ -60,28 +63,34 @@ class _Plan:
     """What is to be built."""
 
     collection: Collection
-    items: tuple[Item, ...]
+    own: Sequence[Item]
+    """The items that become shards."""
+    items: Sequence[Item]
+    """These, then the benchmark's."""
     tokenizer: Tokenizer
 
-    def jobs(self, folder: Path) -> list[Job]:
-        """Chunks of the items, then of the benchmark's."""
-        held_out = self.collection.held_out.items if self.collection.held_out is not None else ()
-        items, data = self.items + held_out, self.tokenizer.to_dict()
-        return [
-            Job(tuple(items[start : start + CHUNK]), data, folder)
-            for start in range(0, len(items), CHUNK)
-        ]
+    def jobs(self, folder: Path) -> _Jobs:
+        """Chunks of the items."""
+        return _Jobs(self.items, self.tokenizer, folder)
 
     def inputs(self) -> str:
         """A hash of all that the shards depend on; reads the files."""
         digest = hashlib.sha256()
         for job in self.jobs(Path()):
-            digest.update(part_name(job).encode())
-            digest.update(json.dumps([[i.group, i.style, i.split] for i in job.items]).encode())
+            _take_in(digest, part_name(job), job)
+        return self.finish(digest)
+
+    def finish(self, digest: hashlib._Hash) -> str:
+        """`inputs`, from a digest that took in every part."""
         for corpus in self.collection.corpora:
             rules = (corpus.name, corpus.weight, asdict(corpus.split), asdict(corpus.augment))
             digest.update(json.dumps(rules).encode())
         return digest.hexdigest()
+
+
+def _take_in(digest: hashlib._Hash, part: str, job: Job) -> None:
+    digest.update(part.encode())
+    digest.update(json.dumps([[i.group, i.style, i.split] for i in job.items]).encode())
 
 
 def _plan(
@@ -89,11 +98,12 @@ def _plan(
 ) -> _Plan:
     collection = find_corpora(str(name), Path(source) if source is not None else None)
     tokenizer = preset if isinstance(preset, Tokenizer) else load_tokenizer(preset)
-    items = tuple(item for corpus in collection.corpora for item in corpus.items)
-    if limit is not None and limit < len(items):
-        chosen = np.linspace(0, len(items) - 1, max(1, limit)).round().astype(int)
-        items = tuple(items[index] for index in sorted(set(chosen.tolist())))
-    return _Plan(collection, items, tokenizer)
+    own: Sequence[Item] = Joined(corpus.items for corpus in collection.corpora)
+    if limit is not None and limit < len(own):
+        places = np.linspace(0, len(own) - 1, max(1, limit)).round().astype(int)
+        own = Joined([own], np.unique(places).tolist())
+    held_out = collection.held_out.items if collection.held_out is not None else ()
+    return _Plan(collection, own, Joined([own, held_out]), tokenizer)
 
 
 def build(
@@ -120,18 +130,28 @@ def build(
     plan = _plan(name_or_folder, source, preset, max_files)
     _check_output(out)
     parts, building = out.parent / f".{out.name}.parts", out.parent / f".{out.name}.building"
+    workers = sensible_workers(len(plan.items), workers)
+    check_memory(len(plan.items), workers)
+    check_disk_before(plan.items, parts)
     try:
         parts.mkdir(parents=True, exist_ok=True)
         with _lock(parts / "lock", out):
-            encoded = _encode_all(plan, parts, workers, on_progress)
+            results, inputs = _read_all(plan, parts, workers, on_progress)
             shutil.rmtree(building, ignore_errors=True)
             building.mkdir()
-            report = _write(plan, encoded, building, out)
+            report = write_shards(plan.collection, plan.tokenizer, results, building)
+            report = replace(report, folder=out, inputs=inputs)
+            save_report(report, building)
             _replace(building, out)
         shutil.rmtree(parts, ignore_errors=True)
     except DataError:
         shutil.rmtree(parts, ignore_errors=True)  # nothing in them would serve another build
         raise
+    except MemoryError:
+        raise OutputError(
+            f"{out} cannot be built: the memory is full; end other programs, or ask for fewer "
+            "--workers or --max-files, and run it again: what was read is kept"
+        ) from None
     except OSError as error:
         where = error.filename or parts
         raise OutputError(
@@ -140,8 +160,7 @@ def build(
         ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    report = replace(report, seconds=time.monotonic() - started)
-    return report
+    return replace(report, seconds=time.monotonic() - started)
 
 
 def open_or_build(
@@ -216,173 +235,22 @@ def _replace(building: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _encode_all(
-    plan: _Plan, folder: Path, workers: int | None, on_progress: Progress | None
-) -> list[_Encoded]:
+def _read_all(
+    plan: _Plan, folder: Path, workers: int, on_progress: Progress | None
+) -> tuple[Results, str]:
+    """What became of each item, and the hash of all inputs."""
     for stale in folder.glob("*.tmp"):
         stale.unlink(missing_ok=True)
-    jobs = plan.jobs(folder)
-    total = sum(len(job.items) for job in jobs)
-    workers = min(sensible_workers(total, workers), len(jobs))
-    encoded: list[_Encoded] = []
-    for job, part in zip(jobs, run(jobs, workers), strict=True):
-        encoded += [
-            _Encoded(item, result, part, index)
-            for index, (item, result) in enumerate(zip(job.items, part.results, strict=True))
-        ]
+    jobs, digest = plan.jobs(folder), hashlib.sha256()
+    total = len(plan.items)
+    results = Results(plan.items, len(plan.own), folder)
+    for number, part in enumerate(run(jobs, min(workers, len(jobs)))):
+        job = jobs[number]
+        results.add(job.items, part)
+        _take_in(digest, part.path.name, job)
+        if number % CHECK_DISK == CHECK_DISK - 1:
+            check_disk_during(results.count, total, results.bytes, folder)
         if on_progress is not None:
-            on_progress(len(encoded), total, f"{len(encoded)}/{total} files")
-    return encoded
-
-
-def _arrays(encoded: Sequence[_Encoded], name: str) -> list[np.ndarray]:
-    """One array an item; each part is opened once where its items follow one another."""
-    found: list[np.ndarray] = []
-    opened: Path | None = None
-    arrays: list[np.ndarray] = []
-    for one in encoded:
-        if one.part.path != opened:
-            arrays, opened = one.part.arrays(name), one.part.path
-        found.append(arrays[one.index])
-    return found
-
-
-def _write(plan: _Plan, everything: list[_Encoded], building: Path, out: Path) -> BuildReport:
-    collection, tokenizer = plan.collection, plan.tokenizer
-    encoded, held_out = everything[: len(plan.items)], everything[len(plan.items) :]
-    usable = [one for one in encoded if not one.result.reason]
-    skipped = [
-        {"corpus": one.item.corpus, "file": one.item.name, "reason": one.result.reason}
-        for one in encoded
-        if one.result.reason
-    ]
-    if not usable:
-        first = f"; the first: {skipped[0]['file']}: {skipped[0]['reason']}" if skipped else ""
-        raise DataError(
-            f"none of the {len(encoded)} files of {collection.name} could be used{first}"
-        )
-    like: list[dict[str, str]] = []
-    benchmark = [one for one in held_out if not one.result.reason]
-    if benchmark:
-        found = resembling(_arrays(usable, "melody"), _arrays(benchmark, "melody"))
-        like = [
-            _pair(usable[index].item, benchmark[near].item, "like") for index, near in found.items()
-        ]
-        usable = [one for index, one in enumerate(usable) if index not in found]
-    usable, duplicates = _without_copies(usable)
-    pairs = near_duplicates(_arrays(usable, "grams"))
-    groups: dict[tuple[str, str], int] = {}
-    links = [
-        (groups.setdefault((one.item.corpus, one.item.group), index), index)
-        for index, one in enumerate(usable)
-    ]
-    component = connected(len(usable), [*links, *((i, j) for i, j, _ in pairs)])
-    rules = {corpus.name: corpus.split for corpus in collection.corpora}
-    splits, keys = assign_splits([one.item for one in usable],
-                                 [one.result.rows for one in usable], component, rules)  # fmt: skip
-    facts: dict[str, dict[str, Any]] = {}
-    for corpus in collection.corpora:
-        here = [one for one in encoded if one.item.corpus == corpus.name]
-        facts[corpus.name] = {
-            "files": len(here),
-            "pieces": 0,
-            "notes": 0,
-            "rows": 0,
-            "skipped": sum(bool(one.result.reason) for one in here),
-            "duplicates": sum(one["corpus"] == corpus.name for one in duplicates),
-            "resembling": sum(one["corpus"] == corpus.name for one in like),
-            "splits": {},
-        }
-    writer = ShardWriter(building, len(tokenizer.field_names))
-    try:
-        for one, rows, split, key in zip(usable, _stream(usable), splits, keys, strict=True):
-            writer.add(
-                rows,
-                name=one.item.name,
-                corpus=one.item.corpus,
-                style=one.item.style,
-                notes=one.result.notes,
-                group=key,
-                split=split,
-                key=one.result.key,
-            )
-            whole = facts[one.item.corpus]
-            part = whole["splits"].setdefault(split, {"pieces": 0, "notes": 0, "rows": 0})
-            for table in (whole, part):
-                table["pieces"] += 1
-                table["notes"] += one.result.notes
-                table["rows"] += len(rows)
-        may_ship = all(c.card is not None and c.card.may_ship for c in collection.corpora)
-        writer.close(
-            name=collection.name,
-            tokenizer=tokenizer.name,
-            field_names=tokenizer.field_names,
-            field_sizes=tokenizer.field_sizes,
-            corpora={
-                corpus.name: CorpusFacts(
-                    corpus.weight, corpus.augment.transpose, corpus.augment.tempo
-                )
-                for corpus in collection.corpora
-            },
-            may_ship=may_ship,
-        )
-    finally:
-        writer.abandon()
-    tokenizer.save(building / TOKENIZER_FILE)
-    messages = collection.notes + tuple(n for c in collection.corpora for n in c.notes)
-    torn = sum(splits[i] != splits[j] for i, j, _ in pairs)
-    if torn:
-        messages += (f"{torn} pairs of versions lie in two splits, which their files prescribe",)
-    report = BuildReport(
-        name=collection.name,
-        folder=out,
-        tokenizer=tokenizer.name,
-        may_ship=may_ship,
-        corpora=facts,
-        skipped=tuple(skipped),
-        duplicates=tuple(duplicates),
-        resembling=tuple(like),
-        versions=len(pairs),
-        largest_group=int(np.bincount(component).max()),
-        notes_merged=sum(one.result.notes_merged for one in usable),
-        notes_dropped=sum(one.result.notes_dropped for one in usable),
-        inputs=plan.inputs(),
-        messages=messages,
-    )
-    text = json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n"
-    # A reason may hold a file name that is not UTF-8: it becomes an escape of JSON.
-    (building / REPORT_FILE).write_text(text, "utf-8", "backslashreplace")
-    return report
-
-
-def _stream(encoded: Sequence[_Encoded]) -> Iterator[np.ndarray]:
-    """The rows of each item; one part at a time in memory."""
-    opened: Path | None = None
-    arrays: list[np.ndarray] = []
-    for one in encoded:
-        if one.part.path != opened:
-            arrays, opened = one.part.arrays("rows"), one.part.path
-        yield arrays[one.index]
-
-
-def _without_copies(
-    usable: list[_Encoded],
-) -> tuple[list[_Encoded], list[dict[str, str]]]:
-    """Keeps the first of each set of equal pieces (also transposed); the others are listed."""
-    first: dict[str, Item] = {}
-    kept, copies = [], []
-    for one in usable:
-        if one.result.exact in first:
-            copies.append(_pair(one.item, first[one.result.exact], "of"))
-        else:
-            first[one.result.exact] = one.item
-            kept.append(one)
-    return kept, copies
-
-
-def _pair(item: Item, other: Item, relation: str) -> dict[str, str]:
-    return {
-        "corpus": item.corpus,
-        "file": item.name,
-        relation: f"{other.corpus}/{other.name}",
-    }
+            on_progress(results.count, total, f"{results.count}/{total} files")
+    check_disk_during(results.count, total, results.bytes, folder)
+    return results, plan.finish(digest)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from musegen.data.shards import REPORT_FILE
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class BuildReport:
     """Pieces in the largest group that was kept together."""
     notes_merged: int
     notes_dropped: int
-    inputs: str
+    inputs: str = ""
     """A hash of the files, the card and the tokenizer."""
     messages: tuple[str, ...] = ()
     seconds: float = field(default=0.0, compare=False)
@@ -52,3 +55,10 @@ class BuildReport:
         for name in ("skipped", "duplicates", "resembling", "messages"):
             report[name] = list(getattr(self, name))
         return report
+
+
+def save_report(report: BuildReport, folder: Path) -> None:
+    """Writes `build.json`."""
+    text = json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n"
+    # A reason may hold a file name that is not UTF-8: it becomes an escape of JSON.
+    (folder / REPORT_FILE).write_text(text, "utf-8", "backslashreplace")

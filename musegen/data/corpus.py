@@ -12,13 +12,14 @@ import hashlib
 import importlib.util
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from musegen.data.cards import Augment, Card, SplitRule, card_names, load_card
+from musegen.data.listing import Made, Names, walk
 from musegen.errors import DataError, MidiError, MusegenError
 from musegen.music.score import Score, Track, note_array
 
@@ -59,7 +60,8 @@ class Corpus:
     """A list of items and what holds for all of them."""
 
     name: str
-    items: tuple[Item, ...]
+    items: Sequence[Item]
+    """In the order of their paths; made when asked for."""
     split: SplitRule = FOLDER_SPLIT
     augment: Augment = field(default_factory=Augment)
     weight: float = 1.0
@@ -150,15 +152,6 @@ def _music21_folder() -> Path:
     return Path(spec.origin).parent / "corpus"
 
 
-def walk(root: Path) -> list[Path]:
-    """All files below `root`, sorted by their path in POSIX spelling; hidden ones left out."""
-    found = []
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(folder, name) for name in files if not name.startswith(".")]
-    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
-
-
 def _matches(relative: str, patterns: Sequence[str]) -> bool:
     """Whether a relative POSIX path matches one of the globs, whatever the case."""
     relative = relative.lower()
@@ -175,19 +168,21 @@ def _folder_corpus(folder: Path) -> Corpus:
     suffixes: tuple[str, ...] = MIDI_SUFFIXES
     if importlib.util.find_spec("music21") is not None:
         suffixes += NOTATION_SUFFIXES
-    items = []
-    for path in walk(folder):
-        if path.suffix.lower() not in suffixes:
-            continue
-        name = _as_text(path.relative_to(folder).with_suffix("").as_posix())
+    corpus = _as_text(folder.resolve().name)
+
+    def item(relative: str) -> Item:
+        path = Path(folder, relative)
+        name = _as_text(PurePosixPath(relative).with_suffix("").as_posix())
         kind = "midi" if path.suffix.lower() in MIDI_SUFFIXES else "musicxml"
-        items.append(Item(path, name, _as_text(folder.resolve().name), kind, name, ""))
-    if not items:
+        return Item(path, name, corpus, kind, name, "")
+
+    names = Names(n for n in walk(folder) if PurePosixPath(n).suffix.lower() in suffixes)
+    if not names:
         raise DataError(
             f"{folder} holds no music (looked for {', '.join('*' + s for s in suffixes)} in it and "
             "below it)"
         )
-    return Corpus(_as_text(folder.resolve().name), tuple(items))
+    return Corpus(corpus, Made(names, item))
 
 
 def _as_text(name: str) -> str:
@@ -197,43 +192,56 @@ def _as_text(name: str) -> str:
 
 def _card_corpus(card: Card, source: Path | None, weight: float, in_mix: bool = False) -> Corpus:
     root = _root_of(card, source, in_mix)
-    paths = [
-        path
-        for path in walk(root)
-        if _matches(name := path.relative_to(root).as_posix(), card.layout)
-        and not _matches(name, card.exclude)
-    ]
-    if not paths:
+    names = Names(
+        name
+        for name in walk(root)
+        if _matches(name, card.layout) and not _matches(name, card.exclude)
+    )
+    if not names:
         raise DataError(
             f"{root} holds no files of {card.name} (looked for {', '.join(card.layout)}); "
             f"`musegen data info {card.name}` says how to get them"
         )
     style = " ".join(card.style)
     drum_map = tuple(sorted((int(old), new) for old, new in card.drum_map.items()))
-    items: list[Item] = []
-    for path in paths:
-        name = _as_text(path.relative_to(root).with_suffix("").as_posix())
-        if card.format == "jsb-json":
-            items += _jsb_items(path, card, style)
-            continue
+
+    def item(relative: str) -> Item:
+        name = _as_text(PurePosixPath(relative).with_suffix("").as_posix())
         group = card.group_of(name)
         words = card.group_styles.get(group, style)
-        items.append(Item(path, name, card.name, card.format, group, words, drum_map=drum_map))
+        path = Path(root, relative)
+        return Item(path, name, card.name, card.format, group, words, drum_map=drum_map)
+
+    items: Sequence[Item] = Made(names, item)
+    if card.format == "jsb-json":
+        items = [one for name in names for one in _jsb_items(Path(root, name), card, style)]
     notes = []
-    if card.files and len(paths) != card.files:
-        notes.append(f"{card.name}: {len(paths)} files here, {card.files} by the card")
-    elif card.files_sha256 and corpus_sha256(root, paths) != card.files_sha256:
+    if card.files and len(names) != card.files:
+        notes.append(f"{card.name}: {len(names)} files here, {card.files} by the card")
+    elif card.files_sha256 and _sum_of(root, names) != card.files_sha256:
         notes.append(f"{card.name}: not the files of the card's checksum (another conversion?)")
-    return Corpus(card.name, tuple(items), card.split, card.augment, weight, card, tuple(notes))
+    return Corpus(card.name, items, card.split, card.augment, weight, card, tuple(notes))
 
 
 def corpus_sha256(root: Path, paths: Sequence[Path]) -> str:
     """One checksum over many files: sha256 of the lines `sha256  relative/path`, sorted by path."""
-    lines = []
-    for path in sorted(paths, key=lambda path: path.relative_to(root).as_posix()):
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        lines.append(f"{digest}  {path.relative_to(root).as_posix()}\n")
-    return hashlib.sha256("".join(lines).encode("utf-8")).hexdigest()
+    return _sum_of(root, sorted(path.relative_to(root).as_posix() for path in paths))
+
+
+def _sum_of(root: Path, names: Iterable[str]) -> str:
+    whole = hashlib.sha256()
+    for name in names:
+        path = Path(root, name)
+        try:
+            with open(path, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise DataError(
+                f"{path} cannot be read: {error.strerror or error}; see who may read it, or "
+                "move it away"
+            ) from None
+        whole.update(f"{digest}  {name}\n".encode("utf-8", "surrogateescape"))
+    return whole.hexdigest()
 
 
 def read_item(item: Item) -> tuple[Score, tuple[str, ...]]:

@@ -16,8 +16,10 @@ it recognises a tune under other harmonies and ornaments (a hymn against a bench
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -28,6 +30,7 @@ from musegen.data.grams import (
     line_grams,
     top_or_bottom,
 )
+from musegen.data.spill import Spill
 from musegen.music.score import Score
 
 NEAR_DUPLICATE = 0.2
@@ -57,8 +60,9 @@ COMMON = 48
 SKETCH = 4000
 """At most so many grams a piece are kept, the smallest hashes (a bottom-k sketch)."""
 
-TOTAL_GRAMS = 40_000_000
-"""All grams compared at once (320 MB); with very many pieces each sketch is cut to fit."""
+TOTAL_GRAMS = 400_000_000
+"""All grams compared at once (5 GB on the disk); with very many pieces each sketch is cut to fit:
+266 grams a piece of 1.5 million."""
 
 
 @dataclass(frozen=True)
@@ -98,56 +102,120 @@ def fingerprint(score: Score) -> Fingerprint:
     return Fingerprint(exact, found[:SKETCH], melody[:SKETCH])
 
 
-def _limits(sketches: Sequence[np.ndarray], size: int) -> list[np.uint64]:
-    """Below which hash each sketch holds every gram of its piece."""
-    top = np.uint64(0xFFFFFFFFFFFFFFFF)
-    return [sketch[-1] if len(sketch) >= size else top for sketch in sketches]
+_GRAM = np.dtype([("hash", "<u8"), ("piece", "<u4")])
+_PAIR = np.dtype([("spread", "<u8"), ("pair", "<u8")])
+
+Sketches = Callable[[], Iterable[np.ndarray]]
+"""The sketches of all pieces in order, from the start each time it is called."""
+
+
+def sketch_size(pieces: int) -> int:
+    """How many grams of a piece are compared when there are so many pieces."""
+    return min(SKETCH, max(MIN_GRAMS, TOTAL_GRAMS // max(1, pieces)))
 
 
 def near_duplicates(
-    sketches: Sequence[np.ndarray], threshold: float = NEAR_DUPLICATE
-) -> list[tuple[int, int, float]]:
+    sketches: Sketches, pieces: int, folder: Path, threshold: float = NEAR_DUPLICATE
+) -> Iterator[tuple[int, int, float]]:
     """Pairs (i, j, share) with i < j whose smaller gram set is shared to at least `threshold`.
 
-    `sketches` are sorted distinct uint64 hashes a piece. Where a sketch was cut, both pieces are
-    compared below the hash up to which both are whole, which is a fair sample of their grams.
+    `sketches` gives sorted distinct uint64 hashes a piece, and is called twice. Where a sketch was
+    cut, both pieces are compared below the hash up to which both are whole, which is a fair sample
+    of their grams. Grams and pairs lie in files in `folder` meanwhile, and memory holds one of them
+    at a time, some bytes a piece, and the pairs that are found.
     """
-    size = min(SKETCH, max(MIN_GRAMS, TOTAL_GRAMS // max(1, len(sketches))))
-    sketches = [sketch[:size] for sketch in sketches]
-    limits = _limits(sketches, size)
-    hashes = np.concatenate([*sketches, np.empty(0, np.uint64)])
-    pieces = np.repeat(np.arange(len(sketches)), [len(sketch) for sketch in sketches])
-    order = np.argsort(hashes, kind="stable")  # stable: within one hash, pieces ascend
-    hashes, pieces = hashes[order], pieces[order]
-    _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
-    rare = (counts[inverse] <= COMMON) & (counts[inverse] > 1)
-    sketches = [sketch[~np.isin(sketch, hashes[counts[inverse] > COMMON])] for sketch in sketches]
+    size = sketch_size(pieces)
+    limits = np.full(pieces, 0xFFFFFFFFFFFFFFFF, np.uint64)
+    with Spill(folder, "grams", _GRAM, "hash", pieces * size) as grams:
+        for number, whole in enumerate(sketches()):
+            sketch = whole[:size]
+            if len(sketch) >= size:
+                limits[number] = sketch[-1]  # below it the sketch holds every gram of its piece
+            records = np.empty(len(sketch), _GRAM)
+            records["hash"], records["piece"] = sketch, number
+            grams.add(records)
+        with Spill(folder, "pairs", _PAIR, "spread", pieces * size) as pairs:
+            common = [_pair_up(bucket, pairs) for bucket in grams.buckets()]
+            least = max(1, int(np.ceil(MIN_GRAMS * threshold)))
+            counted = [_counted(bucket, least) for bucket in pairs.buckets()]
+    found = np.concatenate([keys for keys, _ in counted])
+    shared = np.concatenate([counts for _, counts in counted])
+    order = np.argsort(found)
+    found, shared = found[order], shared[order]
+    first, second = (found >> np.uint64(32)).astype(np.int64), (found & _LOW).astype(np.int64)
+    smaller = _smaller(sketches, size, limits, np.sort(np.concatenate(common)), first, second)
+    share = shared / np.maximum(1, smaller)
+    for one in np.flatnonzero((smaller >= MIN_GRAMS) & (share >= threshold)).tolist():
+        yield int(first[one]), int(second[one]), float(share[one])
+
+
+_LOW = np.uint64(0xFFFFFFFF)
+
+
+def _pair_up(grams: np.ndarray, pairs: Spill) -> np.ndarray:
+    """Puts away the pairs of pieces that share a gram; gives the commonplaces, sorted."""
+    grams = grams[np.argsort(grams["hash"], kind="stable")]  # within one hash, pieces ascend
+    hashes, pieces = grams["hash"], grams["piece"].astype(np.uint64)
+    starts = np.flatnonzero(np.concatenate(([True], hashes[1:] != hashes[:-1])))[: len(hashes)]
+    counts = np.diff(np.append(starts, len(hashes)))
+    rare = np.repeat((counts <= COMMON) & (counts > 1), counts)
+    common = hashes[starts[counts > COMMON]]
     hashes, pieces = hashes[rare], pieces[rare]
-    keys, shared = np.empty(0, np.int64), np.empty(0, np.int64)
     for offset in range(1, COMMON):
         same = np.flatnonzero(hashes[:-offset] == hashes[offset:])
         if not len(same):
             break
-        pair = pieces[same] * len(sketches) + pieces[same + offset]
-        keys = np.concatenate((keys, pair))
-        shared = np.concatenate((shared, np.ones(len(pair), np.int64)))
-        keys, inverse = np.unique(keys, return_inverse=True)
-        shared = np.bincount(inverse, weights=shared).astype(np.int64)
-    pairs = []
-    enough = shared >= MIN_GRAMS * threshold
-    for key, count in zip(keys[enough].tolist(), shared[enough].tolist(), strict=True):
-        first, second = divmod(key, len(sketches))
-        limit = min(limits[first], limits[second])
-        smaller = min(
-            int(np.searchsorted(sketches[one], limit, "right")) for one in (first, second)
-        )
-        if smaller >= MIN_GRAMS and count / smaller >= threshold:
-            pairs.append((first, second, count / smaller))
-    return pairs
+        records = np.empty(len(same), _PAIR)
+        records["pair"] = (pieces[same] << np.uint64(32)) | pieces[same + offset]
+        records["spread"] = records["pair"] * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)
+        pairs.add(records)
+    return common
+
+
+def _counted(pairs: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs that are there at least so many times, and how many times."""
+    keys, counts = np.unique(pairs["pair"], return_counts=True)
+    enough = counts >= least
+    return keys[enough], counts[enough]
+
+
+def _smaller(
+    sketches: Sketches,
+    size: int,
+    limits: np.ndarray,
+    common: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+) -> np.ndarray:
+    """Of each pair, the grams of the piece that has fewer, commonplaces and cut ones left out."""
+    limit = np.minimum(limits[first], limits[second])
+    found = np.full(len(first), np.iinfo(np.int64).max)
+    sides = np.concatenate((first, second))
+    order = np.argsort(sides, kind="stable")
+    owners, starts = np.unique(sides[order], return_index=True)
+    ends = np.append(starts[1:], len(order)).tolist()
+    wanted = iter(zip(owners.tolist(), starts.tolist(), ends, strict=False))
+    owner, start, end = next(wanted, (-1, 0, 0))
+    for number, sketch in enumerate(sketches() if len(owners) else ()):
+        if number == owner:
+            own = sketch[:size]
+            own = own[~_known(own, common)]
+            here = order[start:end] % len(first)
+            np.minimum.at(found, here, np.searchsorted(own, limit[here], "right"))
+            owner, start, end = next(wanted, (-1, 0, 0))
+    return found
+
+
+def _known(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Which of `values` are in `known`, which is sorted."""
+    if not len(known):
+        return np.zeros(len(values), bool)
+    places = np.minimum(np.searchsorted(known, values), len(known) - 1)
+    return known[places] == values
 
 
 def resembling(
-    melodies: Sequence[np.ndarray], held_out: Sequence[np.ndarray], threshold: float = SAME_TUNE
+    melodies: Iterable[np.ndarray], held_out: Sequence[np.ndarray], threshold: float = SAME_TUNE
 ) -> dict[int, int]:
     """Which of `melodies` resemble one of `held_out`: index -> index of the nearest.
 
@@ -161,7 +229,7 @@ def resembling(
     found: dict[int, int] = {}
     for index, melody in enumerate(melodies):
         counts: dict[int, int] = {}
-        for gram in melody[np.isin(melody, known)].tolist():
+        for gram in melody[_known(melody, known)].tolist():
             for owner in owners[gram]:
                 counts[owner] = counts.get(owner, 0) + 1
         best, nearest = 0.0, -1
@@ -174,9 +242,9 @@ def resembling(
     return found
 
 
-def connected(size: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
-    """For each of `size` items the smallest index of its connected group (union-find)."""
-    parent = list(range(size))
+def connected(size: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
+    """For each of `size` items the smallest index of its connected group (union-find); int64."""
+    parent = array("q", range(size))
 
     def root(item: int) -> int:
         while parent[item] != item:
@@ -187,4 +255,6 @@ def connected(size: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
     for first, second in pairs:
         low, high = sorted((root(first), root(second)))
         parent[high] = low
-    return [root(item) for item in range(size)]
+    for item in range(size):  # parents come first
+        parent[item] = parent[parent[item]]
+    return np.array(parent, np.int64)
