@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -266,6 +268,129 @@ def test_a_full_disk_leaves_nothing_half_written(
     assert sorted(path.name for path in tmp_path.iterdir()) == [".shards.parts", "music"]
     build(music, tmp_path / "shards")  # goes on from the parts
     assert not (tmp_path / ".shards.parts").exists()
+
+
+def test_too_little_disk_is_said_before_anything_is_read(
+    music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("musegen.data.room.free_disk", lambda _: 1000)
+    with pytest.raises(OutputError, match=r"needs about \d+\.\d kB more in .*, 1.0 kB are free"):
+        build(music, tmp_path / "shards")
+    assert [path.name for path in tmp_path.iterdir()] == ["music"]
+
+
+def test_a_disk_that_fills_up_is_said_and_the_parts_stay(
+    music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        free = iter([10**9, 3000])
+        patch.setattr("musegen.data.room.free_disk", lambda _: next(free))
+        patch.setattr(build_module, "CHECK_DISK", 1)
+        with pytest.raises(OutputError, match=r"3\.0 kB are free; .*what was read is kept"):
+            build(music, tmp_path / "shards")
+    assert len(list((tmp_path / ".shards.parts").glob("*.part"))) == 1
+    build(music, tmp_path / "shards")
+    build(music, tmp_path / "whole")
+    assert files_of(tmp_path / "shards") == files_of(tmp_path / "whole")
+
+
+def test_too_little_memory_is_said(
+    music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("musegen.data.room.free_memory", lambda: 300 * 2**20)
+        with pytest.raises(DataError, match=r"with 4 workers takes about 1\.3 GB of memory, 314"):
+            build(music, tmp_path / "shards", workers=4)
+        build(music, tmp_path / "shards", workers=1)
+
+    def full(*_args, **_facts):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("musegen.data.last_pass.near_duplicates", full)
+        with pytest.raises(OutputError, match=r"the memory is full; .*what was read is kept"):
+            build(music, tmp_path / "shards")
+    assert (tmp_path / ".shards.parts").is_dir()
+    ShardSet.open(tmp_path / "shards").verify()  # those of before
+
+
+def test_a_folder_that_cannot_be_read_is_a_data_error(
+    music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("sub"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return scandir(path)
+
+    monkeypatch.setattr("musegen.data.listing.os.scandir", refuse)
+    with pytest.raises(DataError, match=r"folder .*sub cannot be read: Permission denied; see who"):
+        build(music, tmp_path / "shards")
+
+
+def test_a_file_that_is_gone_when_it_is_read_is_skipped(music: Path, tmp_path: Path) -> None:
+    (music / "lost.mid").symlink_to(tmp_path / "nowhere.mid")
+    report = build(music, tmp_path / "shards")
+    reasons = {one["file"]: one["reason"] for one in report.skipped}
+    assert "cannot be read" in reasons["lost"] and report.pieces == 22
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="kill -9")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_build_that_is_killed_from_outside_goes_on(tmp_path: Path, workers: str) -> None:
+    """kill -9 in the middle, of the parent: its workers end, and the result is the same."""
+    music = folder_of(tmp_path / "music", {f"{seed:03d}.mid": tune(seed) for seed in range(300)})
+    out, parts_folder = tmp_path / "shards", tmp_path / ".shards.parts"
+    command = ["data", "build", str(music), "--out", str(out), "--workers", workers, "-q"]
+    running = subprocess.Popen([sys.executable, "-m", "musegen", *command])
+    until = time.monotonic() + 60
+    while len(list(parts_folder.glob("*.part"))) < 3 and time.monotonic() < until:
+        assert running.poll() is None
+        time.sleep(0.005)
+    children = children_of(running.pid)
+    running.kill()
+    assert running.wait() == -signal.SIGKILL
+    assert 3 <= len(list(parts_folder.glob("*.part"))) < 19 and not out.exists()
+    while any(map(alive, children)) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not any(map(alive, children)), "orphans"
+    build(music, out, workers=2)
+    build(music, tmp_path / "whole", workers=1)
+    assert files_of(out) == files_of(tmp_path / "whole")
+    assert not parts_folder.exists()
+
+
+def children_of(pid: int) -> list[int]:
+    done = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
+    return [int(line) for line in done.stdout.split()]
+
+
+def alive(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    try:
+        return stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_music(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four times as many files, and the peak of the build stays."""
+    monkeypatch.setattr("musegen.data.spill.BUCKET", 5_000)
+    monkeypatch.setattr("musegen.data.spill.HELD", 5_000)
+    peaks = []
+    for count in (20, 80):
+        scores = {f"{seed:03d}.mid": tune(seed, 1500) for seed in range(count)}
+        music = folder_of(tmp_path / f"{count}", scores)
+        tracemalloc.start()
+        build(music, tmp_path / "shards", workers=1)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.3 * peaks[0], peaks
 
 
 def test_an_output_below_a_file_is_an_output_error(music: Path, tmp_path: Path) -> None:

@@ -110,6 +110,49 @@ def test_errors_are_one_line(
     assert not out.exists()
 
 
+@pytest.mark.parametrize("command", ["info", "train"])
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda path: path.write_bytes(bytes(len(path.read_bytes()))), "checksum"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-8]), "bytes, not"),
+        (lambda path: path.unlink(), "is missing"),
+    ],
+)
+def test_harmed_shards_are_one_line(
+    music: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, harm, said: str
+) -> None:
+    shards = tmp_path / "shards"
+    assert run(["data", "build", str(music), "--out", str(shards), "--workers", "1"]) == 0
+    harm(shards / "train-00000.bin")
+    capsys.readouterr()
+    words = {
+        "info": ["data", "info", str(shards)],
+        "train": [
+            "train",
+            "--data",
+            str(shards),
+            "--out",
+            str(tmp_path / "model"),
+            "--max-steps",
+            "1",
+        ],
+    }
+    assert run(words[command]) == 1
+    err = capsys.readouterr().err
+    assert said in err and "build the shards again" in err and err.count("\n") == 1, err
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_full_disk_is_one_line(
+    music: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("musegen.data.room.free_disk", lambda _: 0)
+    assert run(["data", "build", str(music), "--out", str(tmp_path / "shards"), "-q"]) == 1
+    err = capsys.readouterr().err
+    assert "free some space or choose another --out" in err and err.count("\n") == 1, err
+
+
 def test_the_overview_reads_no_card(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["data", "--help"]) == 0
     assert "build" in capsys.readouterr().out

@@ -11,13 +11,13 @@ from types import TracebackType
 
 import numpy as np
 
-BUCKET = 4_000_000
-"""Records a file is meant to hold: some 200 MB while it is sorted."""
+BUCKET = 1_000_000
+"""Records a file is meant to hold: some 80 MB while it is sorted."""
 
-HELD = 2**18
+HELD = 2**19
 """Records gathered before they are written."""
 
-MOST_FILES = 256
+MOST_FILES = 512
 
 
 class Spill:
@@ -30,7 +30,8 @@ class Spill:
             bits += 1
         self.dtype, self._by, self._mask = dtype, by, np.uint64(2**bits - 1)
         self._paths = [folder / f"{name}-{number:03d}.spill" for number in range(2**bits)]
-        self._files = [open(path, "wb") for path in self._paths]  # noqa: SIM115
+        for path in self._paths:
+            path.write_bytes(b"")
         self._held: list[np.ndarray] = []
         self._count = 0
 
@@ -46,16 +47,15 @@ class Spill:
         self._held, self._count = [], 0
         places = (records[self._by] & self._mask).astype(np.uint16)
         records = records[np.argsort(places, kind="stable")]
-        ends = np.cumsum(np.bincount(places, minlength=len(self._files))).tolist()
-        for file, start, end in zip(self._files, [0, *ends], ends, strict=False):
+        ends = np.cumsum(np.bincount(places, minlength=len(self._paths))).tolist()
+        for path, start, end in zip(self._paths, [0, *ends], ends, strict=False):
             if end > start:
-                file.write(records[start:end].tobytes())
+                with open(path, "ab") as file:  # one at a time: systems allow few open files
+                    file.write(records[start:end].tobytes())
 
     def buckets(self) -> Iterator[np.ndarray]:
         """The records of each file; it is gone when the next one is asked for."""
         self._write()
-        for file in self._files:
-            file.close()
         for path in self._paths:
             records = np.fromfile(path, self.dtype)
             path.unlink()
@@ -70,6 +70,5 @@ class Spill:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        for file, path in zip(self._files, self._paths, strict=True):
-            file.close()
+        for path in self._paths:
             path.unlink(missing_ok=True)
