@@ -56,6 +56,10 @@ def train(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that read files.  [default: all cores]")
     ] = None,
+    compiled: Annotated[
+        bool,
+        typer.Option("--compile", help="Compile the model (torch.compile) where that is known."),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Say how it went as JSON on stdout.")
     ] = False,
@@ -88,8 +92,12 @@ def train(
             seed=seed,
             source=source,
             workers=workers,
+            compiled=compiled,
             on_progress=report,
         )
+    if not silent:
+        for note in summary.get("notes", ()):
+            console.warn(note)
     console.note(_told(summary), quiet=quiet)
     if silent:
         return

@@ -267,6 +267,7 @@ def train(
     seed: int = 0,
     source: str | os.PathLike[str] | None = None,
     workers: int | None = None,
+    compiled: bool = False,
     on_progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """Trains a model on a data card, a folder of MIDI files, or built shards.
@@ -283,6 +284,7 @@ def train(
         device, seed: where, and the seed of everything random.
         source: where a card's files lie.
         workers: processes that encode the files; all cores by default.
+        compiled: compile the model, where a compiler is there.
         on_progress: called as `on_progress(done, total, text)`.
 
     Under torchrun its processes train one model together, each with `device` of its own.
@@ -382,8 +384,9 @@ def train(
                 save_best=save_best,
                 on_progress=on_progress and (lambda p: on_progress(p.step, p.steps, p.text())),
                 processes=processes,
+                compiled=compiled,
             )
-            return trainer.fit(resume=resume).to_dict()
+            return {**trainer.fit(resume=resume).to_dict(), "notes": list(trainer.notes)}
 
     with joined(device) as processes:
         return trained(processes)  # its model is gone before the processes part

@@ -461,3 +461,11 @@ def test_it_trains_on_the_gpu():
     trainer = Trainer(blob(), TrainerConfig(**QUICK, steps=20), Points(), Held(), device="cuda")
     result = trainer.fit()
     assert result.last_validation["error"] < result.first_validation["error"]
+
+
+def test_without_a_compiler_it_says_so_and_trains(monkeypatch):
+    from musegen.training import device
+
+    monkeypatch.setattr(device.shutil, "which", lambda name: None)
+    assert "C++" in device.lacks_compiler(torch.device("cpu"))
+    assert "mps" in device.lacks_compiler(torch.device("mps"))

@@ -96,6 +96,10 @@ class GenerativeModel(nn.Module):
         """Who trains, on what."""
         raise TypeError(f"{type(self).__name__} does not define players()")
 
+    def compile_parts(self) -> Sequence[nn.Module]:
+        """The modules that `torch.compile` is worth its time for; none where it is not known."""
+        return ()
+
     def monitor(self) -> str:
         """The metric whose validation mean chooses the best checkpoint; lower is better."""
         return "loss"

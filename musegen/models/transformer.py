@@ -158,6 +158,10 @@ class Transformer(Autoregressive, GenerativeModel):
         """One."""
         return (Player("model", self, self.loss),)
 
+    def compile_parts(self) -> tuple[nn.Module, ...]:
+        """The blocks: all of one shape, so that one compilation serves them all."""
+        return tuple(self.model.layers)
+
     def monitor(self) -> str:
         """The held-out nats per note choose the best checkpoint."""
         return "nats_per_note"

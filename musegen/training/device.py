@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from musegen.errors import DeviceError
 
-__all__ = ["batch_workers", "computes_bf16", "pinned", "resolve_device"]
+__all__ = ["batch_workers", "computes_bf16", "lacks_compiler", "pinned", "resolve_device"]
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -58,3 +60,15 @@ def pinned(batch: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
 
 _CPU_UNITS = ("amx_tile", "avx512_bf16")
 """Units of x86 processors with bfloat16 products, as torch.cpu names its questions."""
+
+
+def lacks_compiler(device: torch.device) -> str:
+    """What `torch.compile` would need on this device and is not there; empty when all is."""
+    if device.type == "cuda":
+        return "" if importlib.util.find_spec("triton") else "triton is not installed"
+    if device.type != "cpu":
+        return f"there is none for {device.type}"
+    named = os.environ.get("CXX", "")
+    if any(shutil.which(name) for name in (named, "g++", "clang++", "cl") if name):
+        return ""
+    return "no C++ compiler was found (g++ or clang++, or CXX)"

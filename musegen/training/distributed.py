@@ -5,10 +5,9 @@ torchrun --nproc-per-node 2 -m musegen train ...
 ```
 
 Each process computes its share of the rows of a batch; what they exchange is here: gradients
-(DistributedDataParallel, or FSDP2 where the model itself is spread), sums of metrics, and
-decisions (when to stop, how many steps) that all of them must take alike, or one would wait for
-the others for ever. Decisions go between the hosts (gloo) also where gradients go between GPUs
-(nccl), so that no step waits for the device.
+(DistributedDataParallel), sums of metrics, and decisions (when to stop, how many steps) that all
+must take alike, or one would wait for the others for ever. Decisions go between the hosts (gloo)
+also where gradients go between GPUs (nccl), so that no step waits for the device.
 """
 
 from __future__ import annotations
@@ -153,7 +152,7 @@ def _is_torn(error: RuntimeError) -> bool:
 
 
 class _LossModule(nn.Module):
-    """A player as a module whose forward is its loss: what DDP and FSDP hook into."""
+    """A player as a module whose forward is its loss: what DDP hooks into."""
 
     def __init__(self, player: Player) -> None:
         super().__init__()

@@ -25,7 +25,7 @@ from musegen.config import to_dict
 from musegen.errors import CheckpointError, NonFiniteLoss, TrainingError
 from musegen.models.base import GenerativeModel, Loss, Player, parameters_of
 from musegen.training.config import TrainerConfig
-from musegen.training.device import computes_bf16, resolve_device
+from musegen.training.device import computes_bf16, lacks_compiler, resolve_device
 from musegen.training.distributed import Processes, SharedLoss
 from musegen.training.log import JsonLog, Progress, TrainingResult, means, sums
 from musegen.training.optim import Ema, build_optimizers, rate_at
@@ -72,6 +72,8 @@ class Trainer:
     monitor improves (and at the end when there is no validation): the caller knows what a model
     folder should say. `on_progress` is called with a `Progress` at each line of the log.
     `processes` are those that train together; the first one alone writes and calls back.
+    `compiled` compiles the model's parts where a compiler is there, and says so where none is; the
+    bits of a step are then those of the compiler.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Trainer:
         save_best: Callable[[Trainer, Mapping[str, float]], None] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         processes: Processes = Processes(),
+        compiled: bool = False,
     ) -> None:
         self.config, self.processes = config, processes
         self.device = resolve_device(device)
@@ -102,6 +105,10 @@ class Trainer:
         main = processes.main
         self.save_best = save_best if main else None
         self.on_progress = on_progress if main else None
+        self.notes: tuple[str, ...] = ()
+        """What the user should know of the run."""
+        if compiled:
+            self._compile()
         self.players = model.players()
         self.optimizers = {
             player.name: build_optimizers(player.module, config) for player in self.players
@@ -114,6 +121,15 @@ class Trainer:
         self._one = torch.ones((), device=self.device)
         self._validation_s = 0.0
         self._pending: list[Mapping[str, tuple[Tensor, Tensor]]] = []
+
+    def _compile(self) -> None:
+        """Compiles the model's parts in place, or says why not; their names stay."""
+        parts = self.model.compile_parts()
+        reason = lacks_compiler(self.device) if parts else "this family names no parts for it"
+        if reason:
+            self.notes += (f"the model is not compiled: {reason}; training goes on without",)
+        for part in parts if not reason else ():
+            part.compile(dynamic=False)
 
     # -- the loop ---------------------------------------------------------------------------
 
