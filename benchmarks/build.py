@@ -110,9 +110,10 @@ def plot(rows: list[dict[str, Any]], folder: Path) -> None:
         )
         right.semilogx(files, [row["peak_mb"] for row in own], marker=marker,
                        label=f"{workers} at work: the build")  # fmt: skip
-        if workers > 1:
-            right.semilogx(files, [row["worker_mb"] for row in own], marker=marker,
-                           label=f"{workers} at work: a worker")  # fmt: skip
+        busy = [row for row in own if row["worker_mb"]]  # of few files there is no worker
+        if busy:
+            right.semilogx([row["files"] for row in busy], [row["worker_mb"] for row in busy],
+                           marker=marker, label=f"{workers} at work: a worker")  # fmt: skip
     last = [row for row in rows if row["workers"] == 1][-1]
     ends = [min(row["files"] for row in rows), last["files"]]
     line = [last["seconds"] * files / last["files"] for files in ends]
@@ -157,7 +158,7 @@ def main() -> bool:
                 "files_s": size / found["seconds"],
                 "notes_s": found["notes"] / found["seconds"],
                 "peak_mb": found["peak"][0] / 1e6,
-                "worker_mb": found["peak"][1] / 1e6 if workers > 1 else 0.0,
+                "worker_mb": found["peak"][1] / 1e6,
             }
         )
     whole, some, few = (best[size, 1] for size in (sizes[-1], 100, 10))
