@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import os
 import queue
-import signal
-import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from musegen.data.batches import Batch, Source
+from musegen.data.spawned import spawned_pool, submit
 
 __all__ = ["Prefetch"]
 
@@ -57,7 +53,7 @@ class Prefetch:
     def _begin(self, start: int) -> None:
         self._end()
         if self.workers and self._pool is None:
-            self._pool = _pool(self.workers, self.source)
+            self._pool = spawned_pool(self.workers, _take, self.source)
         self._next = start
         self._stop = threading.Event()
         self._queue: queue.Queue[Batch | BaseException] = queue.Queue(self.depth)
@@ -93,7 +89,7 @@ class Prefetch:
         try:
             while pool is not None:
                 while len(pending) < self.depth:
-                    pending.append(_submit(pool, index + len(pending)))
+                    pending.append(submit(pool, _batch, index + len(pending)))
                 yield pending.popleft().result()
                 index += 1
         except BrokenProcessPool:
@@ -142,48 +138,9 @@ _sources: list[Source] = []
 """The one that this worker was given."""
 
 
-def _begin_worker(source: Source) -> None:
+def _take(source: Source) -> None:
     _sources[:] = [source]
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A parent that was killed closes nothing."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _batch(index: int) -> Batch:
     return _sources[0].batch(index)
-
-
-# -- starting them ----------------------------------------------------------------------------
-
-
-def _pool(workers: int, source: Source) -> ProcessPoolExecutor:
-    # spawn: the parent holds threads (torch, a notebook's kernel) that a fork would tear.
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_begin_worker, initargs=(source,)
-    )
-
-
-def _submit(pool: ProcessPoolExecutor, index: int) -> Future[Batch]:
-    with _without_main():  # a pool starts its processes as work comes
-        return pool.submit(_batch, index)
-
-
-@contextlib.contextmanager
-def _without_main() -> Iterator[None]:
-    """Processes started within do not run the user's script again: they need nothing of it."""
-    main = vars(sys.modules["__main__"])
-    kept: dict[str, Any] = {name: main[name] for name in ("__spec__", "__file__") if name in main}
-    main["__spec__"] = None
-    main.pop("__file__", None)
-    try:
-        yield
-    finally:
-        main.update(kept)

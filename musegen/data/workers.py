@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
 import os
-import signal
-import sys
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 from musegen.data.parts import Job, Part, process
+from musegen.data.spawned import spawned_pool, submit
 
 AHEAD = 4
 """Jobs handed out beyond one a worker: enough to keep all busy, few enough to bound memory."""
@@ -30,48 +26,6 @@ def sensible_workers(items: int, wanted: int | None) -> int:
     return max(1, min(os.cpu_count() or 1, items // FEW))
 
 
-@contextlib.contextmanager
-def _without_main() -> Iterator[None]:
-    """Processes started inside do not run the user's script again.
-
-    They need nothing of it, and a script without `if __name__ == "__main__":` would start the whole
-    work once more in each of them.
-    """
-    main = sys.modules["__main__"]
-    kept: dict[str, object] = {}
-    kept.update((name, vars(main)[name]) for name in ("__spec__", "__file__") if name in vars(main))
-    main.__spec__ = None
-    main.__dict__.pop("__file__", None)
-    try:
-        yield
-    finally:
-        main.__dict__.update(kept)
-
-
-def _submit(pool: ProcessPoolExecutor, job: Job) -> Future[Part]:
-    with _without_main():  # a pool starts its processes as jobs come
-        return pool.submit(process, job)
-
-
-def _begin_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A parent that was killed closes nothing, and its workers would wait for jobs for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    # spawn: the parent may hold threads (torch, a notebook's kernel) that a fork would tear.
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker)
-
-
 def run(jobs: Sequence[Job], workers: int) -> Iterator[Part]:
     """The part of each job, in order, whatever the number of processes.
 
@@ -83,13 +37,13 @@ def run(jobs: Sequence[Job], workers: int) -> Iterator[Part]:
         return
     start = 0
     while start < len(jobs):
-        pool = _pool(workers)
+        pool = spawned_pool(workers)
         pending: list[Future[Part]] = []
         submitted = start
         try:
             while start < len(jobs):
                 while submitted < len(jobs) and len(pending) < workers + AHEAD:
-                    pending.append(_submit(pool, jobs[submitted]))
+                    pending.append(submit(pool, process, jobs[submitted]))
                     submitted += 1
                 part = pending[0].result()
                 pending.pop(0)
@@ -104,9 +58,9 @@ def run(jobs: Sequence[Job], workers: int) -> Iterator[Part]:
 
 
 def _try(job: Job) -> Part | None:
-    with _pool(1) as pool:
+    with spawned_pool(1) as pool:
         try:
-            return _submit(pool, job).result()
+            return submit(pool, process, job).result()
         except BrokenProcessPool:
             return None
 
