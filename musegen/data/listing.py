@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import os
+from abc import abstractmethod
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
@@ -18,8 +19,9 @@ T = TypeVar("T")
 class Lazy(Sequence[T], Generic[T]):
     """A sequence that makes each of its elements when it is asked for."""
 
+    @abstractmethod
     def _at(self, index: int) -> T:
-        raise NotImplementedError
+        """Element `index`, which is from 0 to `len(self) - 1`."""
 
     @overload
     def __getitem__(self, index: int) -> T: ...

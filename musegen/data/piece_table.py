@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, overload
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from musegen.data.listing import Lazy
 from musegen.errors import DataError
 
 PIECES_FILE = "pieces.bin"
@@ -59,7 +60,7 @@ class ShardPiece:
     """An estimate, such as `D major`; empty for drums alone."""
 
 
-class PieceTable(Sequence[ShardPiece]):
+class PieceTable(Lazy[ShardPiece]):
     """The pieces of a build, or of a split: a sequence that makes a `ShardPiece` when asked."""
 
     def __init__(
@@ -86,15 +87,7 @@ class PieceTable(Sequence[ShardPiece]):
     def __len__(self) -> int:
         return len(self._arrays[0]) if self._chosen is None else len(self._chosen)
 
-    @overload
-    def __getitem__(self, index: int) -> ShardPiece: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[ShardPiece, ...]: ...
-    def __getitem__(self, index: int | slice) -> ShardPiece | tuple[ShardPiece, ...]:
-        if isinstance(index, slice):
-            return tuple(self[one] for one in range(*index.indices(len(self))))
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
+    def _at(self, index: int) -> ShardPiece:
         number = index if self._chosen is None else int(self._chosen[index])
         return self._piece(self._arrays[0][number])
 
