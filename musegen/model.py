@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from musegen import assets
-from musegen.config import from_dict
-from musegen.errors import CheckpointError, ConfigError, UsageError
+from musegen.errors import CheckpointError, UsageError
 from musegen.guide import Engine
 from musegen.models.registry import GENERATORS
 from musegen.tokens.tokenizer import Tokenizer, tokenizer_from_dict
-from musegen.training.folder import Checkpoint, read_arrays, read_checkpoint
+from musegen.training.folder import Checkpoint, read_arrays, read_checkpoint, read_config
+
+if TYPE_CHECKING:
+    from musegen.music.piece import Piece
+    from musegen.sampling.engines.onnx import OnnxModel
 
 __all__ = ["Model"]
 
@@ -31,19 +34,8 @@ class Model:
         from musegen.sampling.engines.choice import choose_engine
 
         folder = checkpoint.folder
-        if checkpoint.family not in GENERATORS:
-            known = ", ".join(sorted(GENERATORS))
-            raise CheckpointError(
-                f"{folder}: unknown family '{checkpoint.family}'; known are {known}"
-            )
-        try:
-            self.config: Any = from_dict(
-                GENERATORS[checkpoint.family].config,
-                checkpoint.settings,
-                f"{folder}/config.toml [model]",
-            )
-        except ConfigError as error:
-            raise CheckpointError(str(error)) from error
+        self.config: Any = read_config(checkpoint, GENERATORS)
+        """The settings of its family."""
         self.checkpoint = checkpoint
         """What its folder says."""
         self.tokenizer: Tokenizer = tokenizer_from_dict(
@@ -60,7 +52,7 @@ class Model:
         self.notes: tuple[str, ...] = ()
         """What the user should know of the loading."""
         if choice.engine == "onnx":
-            _ = self._onnx
+            self._onnx = self._load_onnx()
         else:
             self._resolve()
 
@@ -110,7 +102,7 @@ class Model:
         device = resolve_device(self.device)
         return load_model(self.checkpoint.folder, GENERATORS, device)[0]
 
-    def compose(self, seed: Any = None, **options: Any) -> Any:
+    def compose(self, seed: Any = None, **options: Any) -> Piece | list[Piece]:
         """`musegen.compose` with this model."""
         from musegen.api import compose
 
@@ -125,8 +117,7 @@ class Model:
         if self.precision == "auto":
             self.precision = "fp64" if device.type == "cpu" else "fp32"
 
-    @cached_property
-    def _onnx(self) -> Any:
+    def _load_onnx(self) -> OnnxModel:
         from musegen.sampling.engines.graph_cache import graphs_of
         from musegen.sampling.engines.onnx import OnnxModel
         from musegen.sampling.engines.onnx_graph import shapes

@@ -28,10 +28,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from musegen.config import from_dict, to_dict, to_toml
-from musegen.errors import CheckpointError, ConfigError, OutputError
+from musegen.config import to_dict, to_toml
+from musegen.errors import CheckpointError, OutputError
 from musegen.models.base import GenerativeModel
-from musegen.training.folder import FORMAT, Checkpoint, read_checkpoint
+from musegen.training.folder import FORMAT, Checkpoint, read_checkpoint, read_config
 
 __all__ = ["load_model", "load_tensors", "save_model", "weight_bytes", "write_folder"]
 
@@ -92,14 +92,8 @@ def load_model(
     against the file before memory is taken for them. Raises CheckpointError.
     """
     checkpoint = read_checkpoint(folder)
-    if checkpoint.family not in registry:
-        known = ", ".join(sorted(registry))
-        raise CheckpointError(f"{folder}: unknown family '{checkpoint.family}'; known are {known}")
+    config = read_config(checkpoint, registry)
     family = registry[checkpoint.family]
-    try:
-        config = from_dict(family.config, checkpoint.settings, f"{folder}/config.toml [model]")
-    except ConfigError as error:
-        raise CheckpointError(str(error)) from error
     path = Path(folder) / "model.safetensors"
     try:
         with torch.device("meta"):

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from musegen.config import read_toml
+from musegen.config import from_dict, read_toml
 from musegen.errors import CheckpointError, ConfigError, OutputError
 
-__all__ = ["FORMAT", "Checkpoint", "check_out", "read_arrays", "read_checkpoint"]
+__all__ = ["FORMAT", "Checkpoint", "check_out", "read_arrays", "read_checkpoint", "read_config"]
 
 FORMAT = 1
 """Version of the layout of the folder; a later one is refused."""
@@ -99,6 +99,22 @@ def read_checkpoint(folder: str | Path) -> Checkpoint:
         tokenizer=_read_json(folder / "tokenizer.json"),
         card=_bounded(card).read_text("utf-8", "replace") if card.is_file() else "",
     )
+
+
+def read_config(checkpoint: Checkpoint, registry: Mapping[str, Any]) -> Any:
+    """The settings of the model of a checkpoint, by its family in `registry` (GENERATORS).
+
+    Raises CheckpointError: an unknown family, or settings that are not its.
+    """
+    folder = checkpoint.folder
+    if checkpoint.family not in registry:
+        known = ", ".join(sorted(registry))
+        raise CheckpointError(f"{folder}: unknown family '{checkpoint.family}'; known are {known}")
+    where = f"{folder}/config.toml [model]"
+    try:
+        return from_dict(registry[checkpoint.family].config, checkpoint.settings, where)
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def read_arrays(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
