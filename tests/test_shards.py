@@ -67,7 +67,9 @@ def test_rows_are_mapped_and_read_only(tmp_path: Path, pieces: list[np.ndarray])
     assert isinstance(first.base, np.ndarray)
     with pytest.raises(ValueError, match="read-only"):
         first[0] = 1
-    again = pickle.loads(pickle.dumps(shards))  # a data-loading process gets one this way
+    # Nothing on disk is pickled; but multiprocessing hands objects to its processes this way, and a
+    # process that loads data must map the shards for itself.
+    again = pickle.loads(pickle.dumps(shards))
     np.testing.assert_array_equal(again.rows(again.pieces[2]), third)
 
 

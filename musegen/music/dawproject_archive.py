@@ -161,7 +161,8 @@ class Archive:
                 return _parse(stream, where, root, max_bytes)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
             raise MidiError(f"{where} is damaged: {error}") from None
-        except (RuntimeError, NotImplementedError) as error:  # a password, an unknown compression
+        except (RuntimeError, NotImplementedError) as error:
+            # What zipfile raises for a password, and for a compression that it does not know.
             raise MidiError(f"{where} cannot be unpacked: {error}") from None
 
     def stored(self, member: str) -> bytes | None:
@@ -192,6 +193,7 @@ def open_archive(source: Source, name: str = "") -> Iterator[Archive]:
         _check_directory(file, name)
         try:
             archive = stack.enter_context(zipfile.ZipFile(file))
+        # NotImplementedError is what zipfile raises for a ZIP of a version that it does not know.
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise MidiError(f"{name}: no DAWproject, for its ZIP is damaged: {error}") from None
         yield Archive(archive, name)
