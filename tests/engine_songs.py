@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
+from musegen.errors import UsageError
 from musegen.guide import Advance
 from musegen.models.transformer import Transformer, TransformerConfig
 
@@ -84,3 +86,14 @@ def equal(one, two):
         and all(np.array_equal(a, b) for a, b in zip(one[number], two[number], strict=True))
         for number in one
     )
+
+
+def misused(engine):
+    """Wrong use of an engine over a flat model, which it must say."""
+    piece = song(make("flat").config, 0)
+    with pytest.raises(UsageError, match="0 sequences"):
+        engine.open(0)
+    with pytest.raises(UsageError, match="slot 3"):
+        engine.extend({3: cut(piece, 0, 1, True)})
+    with pytest.raises(UsageError, match="0 rows"):
+        engine.extend({0: cut(piece, 0, 0, True)})

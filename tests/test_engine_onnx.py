@@ -11,7 +11,7 @@ from musegen.sampling.engines.onnx import PIECE, OnnxEngine, OnnxModel
 from musegen.sampling.engines.onnx_graph import BLOCK, build_graphs, quantised, shapes
 from musegen.sampling.engines.torch import TorchEngine
 
-from .engine_songs import KINDS, LENGTH, cut, equal, make, play, song
+from .engine_songs import KINDS, LENGTH, cut, equal, make, misused, play, song
 
 NOTHING = np.zeros((1, 0), np.int64)
 SHAPE = {"width": 64, "kv_heads": 2}
@@ -162,14 +162,7 @@ def test_the_context_can_be_filled_to_the_last_position():
 
 
 def test_wrong_use_is_said():
-    engine = OnnxEngine(ready(made("flat")))
-    piece = song(made("flat").config, 0)
-    with pytest.raises(UsageError, match="0 sequences"):
-        engine.open(0)
-    with pytest.raises(UsageError, match="slot 3"):
-        engine.extend({3: cut(piece, 0, 1, True)})
-    with pytest.raises(UsageError, match="0 rows"):
-        engine.extend({0: cut(piece, 0, 0, True)})
+    misused(OnnxEngine(ready(made("flat"))))
     with pytest.raises(UsageError, match="field heads of a layer"):
         build_graphs(make("layer", **SHAPE).config, {}, "int8")
 
