@@ -60,6 +60,10 @@ def train(
         bool,
         typer.Option("--compile", help="Compile the model (torch.compile) where that is known."),
     ] = False,
+    sharded: Annotated[
+        bool,
+        typer.Option("--shard", help="Share the model out among torchrun's processes (FSDP2)."),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Say how it went as JSON on stdout.")
     ] = False,
@@ -93,6 +97,7 @@ def train(
             source=source,
             workers=workers,
             compiled=compiled,
+            sharded=sharded,
             on_progress=report,
         )
     if not silent:

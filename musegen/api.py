@@ -268,6 +268,7 @@ def train(
     source: str | os.PathLike[str] | None = None,
     workers: int | None = None,
     compiled: bool = False,
+    sharded: bool = False,
     on_progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """Trains a model on a data card, a folder of MIDI files, or built shards.
@@ -285,6 +286,7 @@ def train(
         source: where a card's files lie.
         workers: processes that encode the files; all cores by default.
         compiled: compile the model, where a compiler is there.
+        sharded: share weights, gradients and optimisers out among torchrun's processes (FSDP2).
         on_progress: called as `on_progress(done, total, text)`.
 
     Under torchrun its processes train one model together, each with `device` of its own.
@@ -352,11 +354,11 @@ def train(
             lambda: prepared(processes)
         )
 
-        def save_best(trainer: Trainer, validation: Any) -> None:
+        def save_best(trainer: Trainer, weights: Any, validation: Any) -> None:
             summary = trainer.summary(data=shards.name, validation=validation)
             card = model_card(out.name, shards, config, summary)
-            storage = config.training.storage
-            save_model(out, family, trainer.model, tokenizer.to_dict(), card, summary, storage)
+            storage, ids = config.training.storage, tokenizer.to_dict()
+            save_model(out, family, trainer.model, ids, card, summary, storage, weights)
 
         where = resolve_device(processes.device)
         made_by = config.data.workers
@@ -388,5 +390,5 @@ def train(
             )
             return {**trainer.fit(resume=resume).to_dict(), "notes": list(trainer.notes)}
 
-    with joined(device) as processes:
+    with joined(device, sharded) as processes:
         return trained(processes)  # its model is gone before the processes part

@@ -159,7 +159,7 @@ def test_weights_of_another_model(folder):
     other = Transformer(TransformerConfig(field_sizes=(9,), width=16, layers=1, heads=2))
     from musegen.training.checkpoint import weight_bytes
 
-    (folder / "model.safetensors").write_bytes(weight_bytes(other, "fp32"))
+    (folder / "model.safetensors").write_bytes(weight_bytes(other.state_dict(), "fp32"))
     refuse(folder, "is missing")
 
 

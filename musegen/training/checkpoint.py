@@ -44,8 +44,11 @@ def save_model(
     card: str,
     summary: Mapping[str, Any],
     storage: str = "bf16",
+    weights: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Writes the four files of a model; what else is in the folder stays.
+
+    `weights` are written in place of those that the model holds.
 
     Each file is complete before it takes its name, and the weights come last, so that a reader
     never meets half a file. Raises OutputError.
@@ -62,7 +65,7 @@ def save_model(
         "config.toml": to_toml(tables).encode(),
         "tokenizer.json": json.dumps(tokenizer, ensure_ascii=False, indent=1).encode(),
         "README.md": card.encode("utf-8", "backslashreplace"),  # paths may be no UTF-8
-        "model.safetensors": weight_bytes(model, storage),
+        "model.safetensors": weight_bytes(weights or model.state_dict(), storage),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,10 +75,10 @@ def save_model(
         raise OutputError(f"{folder}: the model cannot be written ({error})") from error
 
 
-def weight_bytes(model: torch.nn.Module, storage: str) -> bytes:
+def weight_bytes(weights: Mapping[str, Tensor], storage: str) -> bytes:
     """The state of a module as safetensors; floats in bfloat16 when `storage` is bf16."""
     tensors = {}
-    for name, tensor in model.state_dict().items():
+    for name, tensor in weights.items():
         tensor = tensor.detach().cpu()
         if storage == "bf16" and tensor.is_floating_point():
             tensor = tensor.to(torch.bfloat16)

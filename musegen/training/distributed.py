@@ -5,16 +5,17 @@ torchrun --nproc-per-node 2 -m musegen train ...
 ```
 
 Each process computes its share of the rows of a batch; what they exchange is here: gradients
-(DistributedDataParallel), sums of metrics, and decisions (when to stop, how many steps) that all
-must take alike, or one would wait for the others for ever. Decisions go between the hosts (gloo)
-also where gradients go between GPUs (nccl), so that no step waits for the device.
+(DistributedDataParallel; where they share the model too, musegen/training/sharding.py), sums of
+metrics, and decisions (when to stop, how many steps) that all must take alike, or one would wait
+for the others for ever. Decisions go between the hosts (gloo) also where gradients go between GPUs
+(nccl), so that no step waits for the device.
 """
 
 from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,9 +25,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from musegen.errors import DeviceError, MusegenError, TrainingError
+from musegen.errors import DeviceError, MusegenError, TrainingError, UsageError
 from musegen.models.base import Batch, Loss, Player
 from musegen.training.device import resolve_device
+from musegen.training.sharding import shard
 
 __all__ = ["Processes", "SharedLoss", "joined"]
 
@@ -44,6 +46,8 @@ class Processes:
     size: int = 1
     device: str = "auto"
     """Where this process computes."""
+    sharded: bool = False
+    """Whether each holds a part of the model, and not all of it."""
 
     @property
     def main(self) -> bool:
@@ -96,13 +100,19 @@ class Processes:
 
 
 @contextmanager
-def joined(device: str = "auto") -> Iterator[Processes]:
+def joined(device: str = "auto", sharded: bool = False) -> Iterator[Processes]:
     """Within, this process is one of those that torchrun started; without torchrun, it is alone.
 
-    Raises DeviceError: the device is not there, or not for each process.
+    Raises DeviceError: the device is not there, or not for each process. UsageError: one process
+    alone has nobody to share a model with.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
+        if sharded:
+            raise UsageError(
+                "--shard shares a model among several processes and this is one: "
+                "torchrun --nproc-per-node 2 -m musegen train ... starts two"
+            )
         yield Processes(device=device)
         return
     where = _device(device)
@@ -113,7 +123,7 @@ def joined(device: str = "auto") -> Iterator[Processes]:
         device_id=where if cuda else None,
     )
     try:
-        processes = Processes(dist.get_rank(), size, str(where))
+        processes = Processes(dist.get_rank(), size, str(where), sharded)
         yield processes
         # In this order, or processes now and then crash at exit: all have come here; the model's
         # hooks are gone; the group ends.
@@ -152,7 +162,7 @@ def _is_torn(error: RuntimeError) -> bool:
 
 
 class _LossModule(nn.Module):
-    """A player as a module whose forward is its loss: what DDP hooks into."""
+    """A player as a module whose forward is its loss: what DDP and FSDP hook into."""
 
     def __init__(self, player: Player) -> None:
         super().__init__()
@@ -167,20 +177,33 @@ class _LossModule(nn.Module):
 class SharedLoss:
     """A player's loss; its backward leaves the mean of all processes' gradients.
 
-    With one process it is the player's own loss.
+    With one process it is the player's own loss. Where the processes are `sharded`, it replaces the
+    player's parameters by their parts; `parts` are the modules that gather their weights together.
     """
 
-    def __init__(self, player: Player, processes: Processes) -> None:
+    def __init__(
+        self,
+        player: Player,
+        processes: Processes,
+        parts: Sequence[nn.Module] = (),
+        device: torch.device | None = None,
+    ) -> None:
         self._module: nn.Module | None = None
         self._loss = player.loss
-        if processes.size > 1:
-            module = _LossModule(player)
-            kept = set(module.state_dict()) - {name for name, _ in module.named_parameters()}
-            self._module = nn.parallel.DistributedDataParallel(
-                module,
-                forward_sync_buffers=bool(kept),  # those that only the settings decide are equal
-                gradient_as_bucket_view=True,
-            )
+        self._sharded = processes.sharded
+        if processes.size == 1:
+            return
+        module = _LossModule(player)
+        if self._sharded:
+            shard(module, parts, device or torch.device("cpu"), processes.size)
+            self._module = module
+            return
+        kept = set(module.state_dict()) - {name for name, _ in module.named_parameters()}
+        self._module = nn.parallel.DistributedDataParallel(
+            module,
+            forward_sync_buffers=bool(kept),  # those that only the settings decide are equal
+            gradient_as_bucket_view=True,
+        )
 
     def __call__(self, batch: Batch) -> Loss:
         """The loss of this process's rows."""
@@ -189,8 +212,15 @@ class SharedLoss:
         value, weight, metrics = self._module(batch)
         return Loss(value, metrics, weight)
 
+    def held_out(self, batch: Batch) -> Loss:
+        """The loss without an exchange of gradients; those who share a model must all ask."""
+        return self(batch) if self._sharded else self._loss(batch)
+
     def exchanging(self, now: bool) -> AbstractContextManager[None]:
-        """Around forward and backward: whether gradients are exchanged, or kept for later."""
-        if self._module is None or now:
+        """Around forward and backward: whether gradients are exchanged, or kept for later.
+
+        Those of a model that is shared out always are: kept whole they would not fit.
+        """
+        if self._module is None or now or self._sharded:
             return nullcontext()
         return self._module.no_sync()  # type: ignore[operator]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from musegen.errors import CheckpointError
 from musegen.training.config import TrainerConfig
+from musegen.training.sharding import is_shared, like, local, together
 
 __all__ = ["Ema", "build_optimizers", "pack_state", "rate_at", "unpack_state"]
 
@@ -41,8 +43,9 @@ def build_optimizers(module: nn.Module, config: TrainerConfig) -> list[torch.opt
     groups = [group for group in groups if group["params"]]
     optimizers: list[torch.optim.Optimizer] = []
     if hidden:
+        shared = any(is_shared(matrix) for matrix in hidden.values())
         optimizers.append(
-            torch.optim.Muon(
+            (SharedMuon if shared else torch.optim.Muon)(
                 list(hidden.values()),
                 lr=config.learning_rate,
                 weight_decay=config.weight_decay,
@@ -56,6 +59,34 @@ def build_optimizers(module: nn.Module, config: TrainerConfig) -> list[torch.opt
             torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=fused)
         )
     return optimizers
+
+
+class SharedMuon(torch.optim.Muon):
+    """Muon for matrices of which each process holds a part (musegen/training/sharding.py).
+
+    Orthogonalising takes products of the whole matrix, so it is put together for its step, one
+    matrix after another: the step of one process, to the bit.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Updates every matrix that has a gradient; all processes must do it."""
+        for group in self.param_groups:
+            settings = {name: value for name, value in group.items() if name != "params"}
+            for matrix in group["params"]:
+                if matrix.grad is None:
+                    continue
+                state = self.state[matrix]
+                if not state:
+                    state["momentum_buffer"] = torch.zeros_like(matrix)
+                complete = nn.Parameter(together(matrix.detach()))
+                complete.grad = together(matrix.grad)
+                alone = torch.optim.Muon([complete], **settings)
+                alone.state[complete]["momentum_buffer"] = together(state["momentum_buffer"])
+                alone.step()
+                matrix.copy_(like(matrix, complete.detach()))
+                new = alone.state[complete]["momentum_buffer"]
+                state["momentum_buffer"].copy_(like(matrix, new))
 
 
 def rate_at(step: int, steps: int | None, config: TrainerConfig) -> float:
@@ -89,7 +120,8 @@ class Ema:
         """Takes in the weights of now. Early on the mean is short, so that it is not of noise."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(self.mean, [p.detach() for p in self.live], 1.0 - decay)
+        live = [local(parameter.detach()) for parameter in self.live]
+        torch._foreach_lerp_([local(mean) for mean in self.mean], live, 1.0 - decay)
 
     @torch.no_grad()
     def swap(self) -> None:
@@ -109,7 +141,7 @@ class Ema:
         for name, mean in zip(self.names, self.mean, strict=True):
             if name not in tensors or tensors[name].shape != mean.shape:
                 raise CheckpointError(f"no running mean of '{name}' to resume from")
-            mean.copy_(tensors[name])
+            mean.copy_(like(mean, tensors[name]))
         self.updates = updates
 
 
@@ -141,7 +173,8 @@ def unpack_state(
                 raise CheckpointError(
                     f"'{name}' has the shape {list(value.shape)} of another model"
                 )
-            state.setdefault(int(index), {})[what] = value
+            parameter = parameters[int(index)]
+            state.setdefault(int(index), {})[what] = like(parameter, value) if value.ndim else value
         if state and len(state) != len(parameters):
             raise CheckpointError(f"{len(state)} of {len(parameters)} states of {start[:-1]} found")
         optimizer.load_state_dict(

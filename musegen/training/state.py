@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from musegen.errors import CheckpointError
 from musegen.training.checkpoint import load_tensors, weight_bytes, write_folder
 from musegen.training.optim import Ema, pack_state, unpack_state
+from musegen.training.sharding import like, whole
 
 __all__ = ["STATE_FORMAT", "RunState", "load_run", "save_run"]
 
@@ -58,14 +59,21 @@ def save_run(
     optimizers: Mapping[str, list[torch.optim.Optimizer]],
     ema: Ema | None,
     settings: Mapping[str, Any],
+    write: bool = True,
 ) -> None:
-    """Replaces `folder`. Raises OutputError."""
+    """Replaces `folder`. Raises OutputError.
+
+    Where a model is shared out among processes, all of them call this, and one has `write`.
+    """
     tensors: dict[str, Tensor] = {}
     for name, of_player in optimizers.items():
         tensors |= pack_state(of_player, f"optimizer.{name}")
     if ema is not None:
         tensors |= {f"mean.{name}": tensor for name, tensor in ema.tensors().items()}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    weights, tensors = whole(model.state_dict(), write), whole(tensors, write)
+    if not write:
+        return
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     about = {
         "format": STATE_FORMAT,
         **vars(state),
@@ -74,7 +82,7 @@ def save_run(
     }
 
     def fill(fresh: Path) -> None:
-        (fresh / "model.safetensors").write_bytes(weight_bytes(model, "fp32"))
+        (fresh / "model.safetensors").write_bytes(weight_bytes(weights, "fp32"))
         save_file(tensors, fresh / "training.safetensors")
         (fresh / "training.json").write_text(json.dumps(about, indent=1), "utf-8")
 
@@ -120,7 +128,8 @@ def load_run(
             raise ValueError(f"step {state.step}, best {state.best}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder}/training.json: damaged ({error!r})") from error
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    held = model.state_dict()
+    shapes = {name: tuple(tensor.shape) for name, tensor in held.items()}
     try:
         weights = load_tensors(folder / "model.safetensors", shapes)
     except CheckpointError as error:
@@ -128,7 +137,7 @@ def load_run(
             f"{error}; resume with the --preset and --set model.* that it began with"
         ) from error
     tensors = load_tensors(folder / "training.safetensors")
-    model.load_state_dict(weights)
+    model.load_state_dict({name: like(held[name], tensor) for name, tensor in weights.items()})
     for name, of_player in optimizers.items():
         unpack_state(of_player, f"optimizer.{name}", tensors)
     if ema is not None:

@@ -29,6 +29,7 @@ from musegen.training.device import computes_bf16, lacks_compiler, resolve_devic
 from musegen.training.distributed import Processes, SharedLoss
 from musegen.training.log import JsonLog, Progress, TrainingResult, means, sums
 from musegen.training.optim import Ema, build_optimizers, rate_at
+from musegen.training.sharding import local, together, whole
 from musegen.training.signals import stop_signals
 from musegen.training.state import RunState, load_run, save_run
 
@@ -68,8 +69,8 @@ class Trainer:
     `out` is the folder of the log and of `last/`, the state to resume from; None keeps neither.
     `settings` are those of the source: with `config` they say which run it is, and another one is
     not resumed.
-    `save_best(trainer, validation)` is called with the best weights in `model` whenever the
-    monitor improves (and at the end when there is no validation): the caller knows what a model
+    `save_best(trainer, weights, validation)` is called with the best weights, by name, whenever
+    the monitor improves (and at the end when there is no validation): the caller knows what a model
     folder should say. `on_progress` is called with a `Progress` at each line of the log.
     `processes` are those that train together; the first one alone writes and calls back.
     `compiled` compiles the model's parts where a compiler is there, and says so where none is; the
@@ -86,7 +87,8 @@ class Trainer:
         out: str | Path | None = None,
         settings: Mapping[str, Any] | None = None,
         device: str = "auto",
-        save_best: Callable[[Trainer, Mapping[str, float]], None] | None = None,
+        save_best: Callable[[Trainer, Mapping[str, Tensor], Mapping[str, float]], None]
+        | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         processes: Processes = Processes(),
         compiled: bool = False,
@@ -102,19 +104,27 @@ class Trainer:
         self.source, self.validation = source, validation
         self.out = Path(out) if out is not None else None
         self.settings = {**to_dict(config), **(settings or {})}
-        main = processes.main
-        self.save_best = save_best if main else None
-        self.on_progress = on_progress if main else None
+        self.save_best = save_best
+        self.on_progress = on_progress if processes.main else None
         self.notes: tuple[str, ...] = ()
         """What the user should know of the run."""
         if compiled:
             self._compile()
         self.players = model.players()
+        if processes.sharded and len(self.players) > 1:
+            raise TrainingError(
+                f"this family trains {len(self.players)} players, and only one can be shared out "
+                "among processes; train without --shard"
+            )
+        parts = model.compile_parts()
+        self.losses = {
+            player.name: SharedLoss(player, processes, parts, self.device)
+            for player in self.players
+        }
         self.optimizers = {
             player.name: build_optimizers(player.module, config) for player in self.players
         }
         self.owned = {player.name: list(player.module.parameters()) for player in self.players}
-        self.losses = {player.name: SharedLoss(player, processes) for player in self.players}
         self.ema = Ema(model, config.ema) if config.ema else None
         self.state = RunState(steps=config.steps or (None if config.minutes else DEFAULT_STEPS))
         self._stopping = False
@@ -173,9 +183,9 @@ class Trainer:
                     self.save_state()
                     saved_s = now_s
             self.save_state()
-            if state.best is None and self.save_best is not None:
+            if state.best is None:
                 with self._mean_weights():
-                    self.save_best(self, {})
+                    self._keep({})
         return TrainingResult(
             step=state.step,
             steps=state.steps,
@@ -237,7 +247,7 @@ class Trainer:
         if self.config.clip:
             norm = torch.nn.utils.clip_grad_norm_(self.owned[player.name], self.config.clip)
             # Every process has the same norm: adding them up and counting them changes nothing.
-            self._collect(player, None, {"grad_norm": (norm, _ONE)}, metrics)
+            self._collect(player, None, {"grad_norm": (together(norm), _ONE)}, metrics)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -252,7 +262,7 @@ class Trainer:
         """
         whole = self.processes.total(weight)
         scale = torch.where(whole > 0, self.processes.size / whole, 0.0)
-        gradients = [p.grad for p in self.owned[player.name] if p.grad is not None]
+        gradients = [local(p.grad) for p in self.owned[player.name] if p.grad is not None]
         torch._foreach_mul_(gradients, scale)
 
     def _collect(
@@ -356,23 +366,22 @@ class Trainer:
         with self._mean_weights():
             self.model.eval()
             torch.manual_seed(self.config.seed)  # losses with noise meet the same noise each time
-            rank, size = self.processes.rank, self.processes.size
-            for batch in islice(self.validation.batches(), rank, None, size):
+            for batch, mine in self._shared_out(self.validation.batches()):
                 tensors = self._tensors(batch)
                 for player in self.players:
                     with torch.set_grad_enabled(not player.autocast), self._autocast(player):
-                        loss = player.loss(tensors)
+                        loss = self.losses[player.name].held_out(tensors)
                     metrics: dict[str, tuple[Tensor, Tensor]] = {}
                     self._collect(player, loss, loss.metrics, metrics)
-                    found.append(metrics)
+                    if mine:
+                        found.append(metrics)
             values = means(self.processes.gather(sums(found)))
             if monitor not in values:
                 known = ", ".join(values) or "nothing: no held-out batches"
                 raise TrainingError(f"no held-out value of '{monitor}' (found {known})")
             if state.step and (state.best is None or values[monitor] < state.best):
                 state.best, state.best_step = values[monitor], state.step
-                if self.save_best is not None:
-                    self.save_best(self, values)
+                self._keep(values)
             self.model.train()
         (self._validation_s,) = self.processes.agree(time.perf_counter() - start_s)
         state.last_validation = values
@@ -383,6 +392,30 @@ class Trainer:
                 Progress(state.step, state.steps, value, elapsed_s, None, validation=values)
             )
         return values
+
+    def _shared_out(
+        self, batches: Iterable[Mapping[str, np.ndarray]]
+    ) -> Iterator[tuple[Mapping[str, np.ndarray], bool]]:
+        """The batches of this process, and whether they count here.
+
+        Processes that share a model compute side by side: to those for which the last ones do not
+        suffice, another's is given again.
+        """
+        rank, stream = self.processes.rank, iter(batches)
+        while group := list(islice(stream, self.processes.size)):
+            if rank < len(group):
+                yield group[rank], True
+            elif self.processes.sharded:
+                yield group[0], False
+
+    def _keep(self, values: Mapping[str, float]) -> None:
+        """Hands the weights of now to `save_best`, in the one process that writes."""
+        if self.save_best is None:
+            return
+        main = self.processes.main
+        weights = whole(self.model.state_dict(), main)
+        if main:
+            self.save_best(self, weights, values)
 
     @contextmanager
     def _mean_weights(self) -> Iterator[None]:
@@ -401,9 +434,11 @@ class Trainer:
     def save_state(self) -> None:
         """Writes `out/last`, all that resuming needs. Raises OutputError, NonFiniteLoss."""
         self._check_finite()
-        if self.out is not None and self.processes.main:
-            last = self.out / "last"
-            save_run(last, self.state, self.model, self.optimizers, self.ema, self.settings)
+        if self.out is not None:
+            last, main = self.out / "last", self.processes.main
+            save_run(
+                last, self.state, self.model, self.optimizers, self.ema, self.settings, write=main
+            )
 
     def load_state(self) -> None:
         """Reads `out/last`. Raises CheckpointError: missing, damaged, or of another model."""
