@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from musegen.errors import CheckpointError, DeviceError, NonFiniteLoss, TrainingError
 from musegen.training.config import TrainerConfig
@@ -454,6 +455,36 @@ def test_an_absent_device_is_said():
     if not torch.backends.mps.is_available():
         with pytest.raises(DeviceError, match="'mps' is not there"):
             resolve_device("mps")
+
+
+class Reads(TorchDispatchMode):
+    """Notes what would make the host wait for a GPU: a number, or a shape, read from a tensor."""
+
+    WAITING = ("aten._local_scalar_dense", "aten.nonzero", "aten.masked_select", "aten.equal")
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        if str(operation).startswith(self.WAITING):
+            self.found.append(str(operation))
+        return operation(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_no_step_waits_for_the_device(optimizer, accumulation):
+    settings = {**QUICK, "steps": 9, "ema": 0.9, "accumulation": accumulation}
+    settings |= {"optimizer": optimizer, "log_every": 100}
+    trainer = Trainer(blob(0.5), TrainerConfig(**settings), Points(), device="cpu")
+    trainer.model.train()
+    with Reads() as reads:
+        for _ in range(3):
+            trainer._train_step()
+        assert reads.found == []
+        trainer._check_finite()  # where a line of the log is written
+        assert reads.found
 
 
 @pytest.mark.gpu
