@@ -55,7 +55,7 @@ GOALS = {
     "bf16_over_fp32": 1.0,
     "loop": 0.97,
     "two_processes": 1.5,
-    "useful": 0.9,
+    "useful": 0.95,
     "memory": 0.75,
 }
 LOOP_SHAPE = {"width": 64, "layers": 2, "heads": 2, "context": 128}
