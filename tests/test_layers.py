@@ -85,7 +85,8 @@ def test_the_mask_for_other_devices_says_the_same():
     mask = Segments.of(segments, False, torch.float32).mask
     allowed = torch.ones(20, 20, dtype=torch.bool).tril()
     assert torch.equal(mask[:, 0], allowed & (segments[:, :, None] == segments[:, None, :]))
-    assert Segments.of(torch.ones(2, 20, dtype=torch.long), False, torch.float32).mask is None
+    one = Segments.of(torch.ones(2, 20, dtype=torch.long), False, torch.float32).mask
+    assert torch.equal(one[:, 0], allowed.expand(2, 20, 20))
 
 
 @pytest.mark.gpu
@@ -187,3 +188,19 @@ def test_a_block_keeps_shapes_and_drops_in_training_only():
 
 def test_chunk_is_what_the_tests_cross():
     assert attention.CHUNK == 64, "lengths of the first test stand on both sides of it"
+
+
+@pytest.mark.parametrize("codes", [False, True])
+def test_weights_computed_again_give_the_same_derivative(monkeypatch, codes):
+    mixed = torch.randn(2, 150, (HEADS + 2 * KV) * SIZE)
+    turning = Rotation(SIZE, (0, 0), (1.0,), 100.0)(torch.arange(150.0).expand(2, 150)[..., None])
+    numbers = torch.arange(150) // 40 + 1 if codes else torch.ones(150, dtype=torch.long)
+    segments = Segments.of(numbers.expand(2, 150), True, torch.float32)
+    found = []
+    for kept in (1024, 100):
+        monkeypatch.setattr(attention, "KEPT", kept)
+        entry = mixed.clone().requires_grad_()
+        out = attention.attend(entry, HEADS, KV, turning, segments)
+        out.square().sum().backward()
+        found.append((out.detach(), entry.grad))
+    assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])

@@ -20,6 +20,10 @@ CHUNK = 64
 Measured on one core with AMX at T = 512: 26 ms forward and backward against 52 ms for
 scaled_dot_product_attention at head size 32 (8 x 6 heads), 23 against 43 at 64."""
 
+KEPT = 1024
+"""Longest rows whose attention weights are kept for the derivative; those of longer ones, which
+would take memory with the square of the length, are computed again, to the same bits."""
+
 FORBIDDEN = -30_000.0
 """Added to a score that must not count; exp of it is 0, and bfloat16 and float16 hold it."""
 
@@ -43,14 +47,17 @@ class Rotation(nn.Module):
         speeds = theta ** (-torch.arange(half, dtype=torch.float64) / half)
         # One turning serves all heads when there is one axis: then K' = 1 and it is broadcast.
         one = len(set(axis_of_kv_head)) == 1
-        self.axes = list(axis_of_kv_head[:1] if one else axis_of_kv_head)
-        table = torch.stack([scales[axis] * speeds for axis in self.axes])
+        axes = list(axis_of_kv_head[:1] if one else axis_of_kv_head)
+        table = torch.stack([scales[axis] * speeds for axis in axes])
         self.register_buffer("speeds", table.float(), persistent=False)  # (K', S/2)
         self.speeds: Tensor
+        # On the device already, so that choosing by it waits for nothing.
+        self.register_buffer("chosen", torch.tensor(axes), persistent=False)
+        self.chosen: Tensor
 
     def forward(self, coordinates: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, A) -> cosines and sines, (B, K', 1, T, S/2), in the precision of the angles."""
-        chosen = coordinates[..., self.axes].to(self.speeds.dtype)  # (B, T, K')
+        chosen = coordinates[..., self.chosen].to(self.speeds.dtype)  # (B, T, K')
         angles = chosen.transpose(1, 2)[..., None] * self.speeds[:, None, :]  # (B, K', T, S/2)
         return angles.cos()[:, :, None], angles.sin()[:, :, None]
 
@@ -74,13 +81,13 @@ class Segments:
     @classmethod
     def of(cls, segments: Tensor, explicit: bool, dtype: torch.dtype) -> Segments:
         """From segments (B, T): 0 for padding (at the end of a row), else the document's number."""
-        highest = int(segments.max()) if segments.numel() else 0
-        if highest <= 1:
-            return cls(None, None)
-        if not explicit:
+        if not explicit:  # nothing is read back: that would wait for the device in every step
             same = segments[:, :, None] == segments[:, None, :]
             causal = torch.ones(same.shape[1:], dtype=torch.bool, device=same.device).tril()
             return cls(None, (same & causal)[:, None])
+        highest = int(segments.max()) if segments.numel() else 0
+        if highest <= 1:
+            return cls(None, None)
         # A number is written as bits and complements; the product of one with the complement of
         # another counts the bits that differ. So the mask costs a few columns of a product that
         # is computed anyway.
@@ -155,38 +162,43 @@ class _ChunkedAttention(torch.autograd.Function):
             key_code = key_code.expand(batch, kv, length, more).reshape(both, length, more)
             keys = torch.cat((k, key_code), -1)
         keys_t = keys.transpose(1, 2)
-        future = torch.full((CHUNK, 1, CHUNK), FORBIDDEN, dtype=dtype)
-        future = future.masked_fill_(torch.ones(CHUNK, CHUNK).tril().bool()[:, None], 0.0)
+        future = _future(dtype)
         out = torch.empty_like(q)
         shares = []
         for start in range(0, length, CHUNK):
             end = min(start + CHUNK, length)
             n, rows = end - start, slice(start * group, end * group)
-            scores = torch.bmm(queries[:, rows], keys_t[:, :, :end])  # (B * K, n * G, end)
-            scores.view(both, n, group, end)[..., start:].add_(future[:n, :, :n])
-            share = torch.softmax(scores, dim=-1)
+            # (B * K, n * G, end)
+            share = _share(queries[:, rows], keys_t[:, :, :end], future[:n, :, :n])
             out[:, rows] = torch.bmm(share, v[:, :end])
-            shares.append(share)
-        ctx.save_for_backward(q, k, v, cos, sin, *shares)
+            if length <= KEPT:
+                shares.append(share)
+        ctx.save_for_backward(queries, keys, v, cos, sin, *shares)
         ctx.shape = batch, length, kv, group, size
         out = out.view(batch, kv, length, group, size).transpose(1, 2)
         return out.reshape(batch, length, heads * size)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, cos, sin, *shares = ctx.saved_tensors
+        queries, keys, v, cos, sin, *shares = ctx.saved_tensors
         batch, length, kv, group, size = ctx.shape
+        q, k = queries[..., :size], keys[..., :size]
+        keys_t, future = keys.transpose(1, 2), _future(q.dtype)
         heads, both = kv * group, batch * kv
         outer = grads[0].reshape(batch, length, kv, group, size).transpose(1, 2)
         outer = outer.reshape(both, length * group, size)
         values_t = v.transpose(1, 2)
-        grad_q = torch.empty_like(q)
+        grad_q = torch.empty(both, length * group, size, dtype=q.dtype)
         wide = torch.promote_types(q.dtype, torch.float32)  # sums over the pieces
         grad_k = torch.zeros(both, length, size, dtype=wide)
         grad_v = torch.zeros_like(grad_k)
-        for share, start in zip(shares, range(0, length, CHUNK), strict=True):
+        for number, start in enumerate(range(0, length, CHUNK)):
             end = min(start + CHUNK, length)
-            rows = slice(start * group, end * group)
+            n, rows = end - start, slice(start * group, end * group)
+            if shares:
+                share = shares[number]
+            else:
+                share = _share(queries[:, rows], keys_t[:, :, :end], future[:n, :, :n])
             grad_v[:, :end] += torch.bmm(share.transpose(1, 2), outer[:, rows])
             grad_share = torch.bmm(outer[:, rows], values_t[:, :, :end])
             grad_scores = torch._softmax_backward_data(grad_share, share, -1, share.dtype)
@@ -202,6 +214,20 @@ class _ChunkedAttention(torch.autograd.Function):
         grad[:, :, heads : heads + kv] = grad_k.transpose(1, 2)
         grad[:, :, heads + kv :] = grad_v.view(batch, kv, length, size).transpose(1, 2)
         return grad.view(batch, length, -1), None, None, None, None, None
+
+
+def _future(dtype: torch.dtype) -> Tensor:
+    """(CHUNK, 1, CHUNK): what is added to scores of a piece's queries and the piece's own keys."""
+    future = torch.full((CHUNK, 1, CHUNK), FORBIDDEN, dtype=dtype)
+    return future.masked_fill_(torch.ones(CHUNK, CHUNK).tril().bool()[:, None], 0.0)
+
+
+def _share(queries: Tensor, keys_t: Tensor, future: Tensor) -> Tensor:
+    """Attention weights (B * K, n * G, end) of the n positions before `end`."""
+    scores = torch.bmm(queries, keys_t)
+    n, end = len(future), keys_t.shape[-1]
+    scores.view(len(scores), n, -1, end)[..., end - n :].add_(future)
+    return torch.softmax(scores, dim=-1)
 
 
 def _wide(cos: Tensor, sin: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
