@@ -40,6 +40,7 @@ from held_out import (
 )
 
 from musegen.api import Model
+from musegen.evaluation.intervals import spearman
 from musegen.guide import RowRequest
 from musegen.music.score import Score
 from musegen.sampling.draw import Draw
@@ -269,20 +270,6 @@ def measured(written: Written, track: int) -> dict[str, float]:
         },
         BARS,
     )
-
-
-def ranked(values: np.ndarray) -> np.ndarray:
-    """Ranks, equal values at their mean rank."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-
-
-def spearman(asked: np.ndarray, found: np.ndarray) -> float:
-    """Spearman's rank correlation; 0 where one side is constant."""
-    a, b = ranked(asked), ranked(found)
-    if len(a) < 3 or not a.std() or not b.std():
-        return 0.0
-    return float(np.corrcoef(a, b)[0, 1])
 
 
 def with_bounds(asked: np.ndarray, found: np.ndarray) -> tuple[float, float, float]:

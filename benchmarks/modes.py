@@ -30,7 +30,7 @@ from held_out import HeldOut, held_out, shards_or_music21
 
 from musegen.api import Model, Piece, compose
 from musegen.errors import MusegenError
-from musegen.music.check import check_midi
+from musegen.evaluation.validity import opens, unchanged
 from musegen.music.score import Score
 from musegen.sampling.draw import Draw
 from musegen.sampling.rules import softmax
@@ -119,45 +119,6 @@ def ask(item: HeldOut, score: Score, task: str, size: int) -> dict[str, Any]:
     return {"add": f"{rng.choice(names)}:{span}"}
 
 
-def outside(score: Score, spans: Sequence[tuple[int, int, int]], tracks: int) -> list[Any]:
-    """Everything of the first tracks but their notes in the spans (track, start, end)."""
-    found: list[Any] = []
-    for number, track in enumerate(score.tracks[:tracks]):
-        start = track.notes["start_tick"]
-        keep = np.ones(len(start), dtype=bool)
-        for place, first, end in spans:
-            if place == number:
-                keep &= (start < first) | (start >= end)
-        found.append((track.program, track.is_drum, track.name, track.notes[keep].tolist()))
-    return found
-
-
-def unchanged(result: Score, seed: Score, spans: Sequence[tuple[int, int, int]]) -> bool:
-    """Whether nothing but the spans differs; behind the seed's end everything is new."""
-    seam = max(seed.length_tick, seed.bars()[-1].end_tick)
-    count = len(seed.tracks)
-    if outside(result, spans, count) != outside(seed, spans, count):
-        return False
-    for name in ("tempos", "meters", "keys"):
-        old, new = getattr(seed, name), getattr(result, name)
-        if new[: len(old)] != old or any(event[0] < seam for event in new[len(old) :]):
-            return False
-    for old_track, new_track in zip(seed.tracks, result.tracks, strict=False):
-        for name in ("controls", "bends"):
-            old, new = getattr(old_track, name), getattr(new_track, name)
-            if new[new["tick"] < seam].tolist() != old[old["tick"] < seam].tolist():
-                return False
-    return True
-
-
-def same_notes(one: Score, other: Score) -> bool:
-    """Whether the notes of all tracks that have any are the same."""
-    both = [
-        [track.notes.tolist() for track in score.tracks if len(track)] for score in (one, other)
-    ]
-    return sorted(both[0]) == sorted(both[1])
-
-
 def measure(model: Model, task: str, size: int, chosen: Sequence[tuple[HeldOut, Piece]]) -> Any:
     """A line of the table, and the shares of results that hold, by name."""
     holds: dict[str, list[bool]] = defaultdict(list)
@@ -175,10 +136,9 @@ def measure(model: Model, task: str, size: int, chosen: Sequence[tuple[HeldOut, 
         assert isinstance(result, Piece)
         rows.append(watch.rows())
         spans = result.info["stretches"]
-        data = result.to_bytes(ports=True)
         found = {
             "composed": True,
-            "valid": not check_midi(data) and same_notes(Piece.of(data).score, result.score),
+            "valid": opens(result),
             "asked bars": result.info["bars"] == size,
             "rest unchanged": unchanged(result.score, piece.score, spans),
         }

@@ -24,6 +24,7 @@ VERBS = {
     "compose": "Write music: continue a MIDI file, or begin with nothing.",
     "play": "Play a file on a MIDI port, or music while it is being composed.",
     "train": "Train a model on MIDI files: one command from a folder to a checkpoint.",
+    "evaluate": "Measure a model on music that it was not trained on.",
     "midi": "Look at, check and convert MIDI files.",
     "data": "List corpora and build training data from them.",
     "models": "List the models that are installed, and where they come from.",

@@ -30,6 +30,7 @@ _HOME = {
     "Score": "musegen.music.score",
     "Track": "musegen.music.score",
     "compose": "musegen.api",
+    "evaluate": "musegen.api",
     "load_tokenizer": "musegen.tokens.tokenizer",
     "read_midi": "musegen.music.midi",
     "train": "musegen.api",
@@ -46,6 +47,7 @@ __all__ = [
     "__version__",
     "compose",
     "errors",
+    "evaluate",
     "load_tokenizer",
     "read_midi",
     "train",
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from musegen import errors as errors
     from musegen.api import Piece as Piece
     from musegen.api import compose as compose
+    from musegen.api import evaluate as evaluate
     from musegen.api import train as train
     from musegen.model import Model as Model
     from musegen.music.midi import read_midi as read_midi

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from musegen import __version__
 from musegen.config import apply_overrides
@@ -29,7 +29,10 @@ from musegen.tokens.planning import Ask, plan_composition
 from musegen.tokens.tokenizer import DocumentMix, load_tokenizer
 from musegen.tokens.wishes import Controls
 
-__all__ = ["Model", "Piece", "compose", "remake", "train"]
+if TYPE_CHECKING:
+    from musegen.evaluation.report import Report
+
+__all__ = ["Model", "Piece", "compose", "evaluate", "remake", "train"]
 
 OnProgress = Callable[[float, float | None, str], None]
 """`on_progress(done, total, text)`; total is None while nobody knows it."""
@@ -392,3 +395,76 @@ def train(
 
     with joined(device, sharded) as processes:
         return trained(processes)  # its model is gone before the processes part
+
+
+def evaluate(
+    data: str | os.PathLike[str],
+    model: str | os.PathLike[str] | Model = "default",
+    *,
+    tasks: Iterable[str] | None = None,
+    num: int = 20,
+    bars: int = 16,
+    random_seed: int = 0,
+    splits: Iterable[str] | None = None,
+    against: Iterable[str | os.PathLike[str] | Model] = (),
+    source: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+    engine: str = "auto",
+    precision: str = "auto",
+    on_progress: OnProgress | None = None,
+) -> Report:
+    """Measures a model on held-out music: what that costs it, and what it writes in its place.
+
+    Args:
+        data: a card's name, a folder of MIDI, or a folder of shards (`musegen data build`), with
+            pieces that the model was not trained on.
+        model: a name of `musegen models`, a folder, or a loaded `Model`.
+        tasks: names of `musegen.evaluation.tasks.TASKS`; all of them by default.
+        num: how many pieces each task generates.
+        bars: how many bars of each.
+        random_seed: the same seed gives the same report, seconds aside (on one kind of CPU).
+        splits: whose pieces; `valid` and `test` by default.
+        against: other models, which get the same requests.
+        source: where a card's files lie.
+        workers: processes that encode the files; all cores by default.
+        device, engine, precision: what computes, as in `compose`.
+        on_progress: called as `on_progress(done, total, text)`.
+
+    Returns:
+        A `Report`: `to_dict()`, `to_json()`, `musegen.evaluation.markdown.to_markdown`. Ctrl-C
+        returns what is finished.
+
+    Raises:
+        UsageError: an unknown task, `num` or `bars` too small, or data of another preset.
+        DataError, CheckpointError, DeviceError: the data, a model or the device cannot be used.
+    """
+    import tempfile
+
+    from musegen.data.build import open_or_build
+    from musegen.evaluation.run import Settings, named, run_evaluation
+    from musegen.evaluation.tasks import TASKS, check_tasks
+
+    chosen = check_tasks(list(TASKS if tasks is None else tasks))
+    settings = Settings.of(chosen, num, bars, random_seed, splits)
+    subjects = named(
+        one if isinstance(one, Model) else Model.from_pretrained(one, device, engine, precision)
+        for one in (model, *against)
+    )
+    own = subjects[0].model
+    with tempfile.TemporaryDirectory() as temporary:
+        shards = open_or_build(
+            Path(data),
+            Path(temporary) / "shards",
+            preset=own.tokenizer,
+            source=Path(source) if source is not None else None,
+            workers=workers,
+            on_progress=on_progress,
+        )
+        tokenizer = load_tokenizer(shards.tokenizer_file())
+        if tokenizer.to_dict() != own.tokenizer.to_dict():
+            raise UsageError(
+                f"{data} was built as {tokenizer.name}, {subjects[0].name} speaks another preset "
+                f"({own.tokenizer.name}); give the card, or build the data with that preset"
+            )
+        return run_evaluation(subjects, shards, tokenizer, settings, on_progress)

@@ -53,6 +53,7 @@ OUTSIDE = {
     "rich": {"cli"},
     "onnx": {"sampling.engines.onnx_graph"},
     "onnxruntime": {"sampling.engines.onnx"},
+    "matplotlib": {"evaluation.plots"},
     "platformdirs": {"assets"},
     "resvg_py": {"music.roll"},
     "safetensors": {"models", "training", "sampling", "evaluation"},
