@@ -18,6 +18,7 @@ KINDS = {
         "axis_scales": (1.0, 0.5),
     },
     "layer": {"field_sizes": (40, 30, 9), "channels": (("a", 5),), "field_heads": "layer"},
+    "relative": {"field_sizes": (40, 30, 9), "channels": (("a", 5),), "relative_heads": True},
     "flat": {"field_sizes": (60,)},
     "told": {"field_sizes": (60,), "channels": (("a", 5),)},
 }

@@ -124,6 +124,7 @@ def toy_case(name, steps=20):
 CASES = {
     "transformer": rows_case(channels=(("a", 3),), axes=("index", "time")),
     "transformer, layer": rows_case(field_heads="layer"),
+    "transformer, relative": rows_case(relative_heads=True),
     "transformer, flat": rows_case(field_sizes=(12,)),
     "blob": toy_case("blob"),
     "duel": toy_case("duel", 100),  # the critic must know something before the maker learns

@@ -9,6 +9,7 @@ from musegen.models.transformer_config import TransformerConfig
 from musegen.sampling.engines.choice import EngineChoice, choose_engine
 
 MODEL = TransformerConfig(field_sizes=(9, 9), width=64, heads=4)
+RELATIVE = TransformerConfig(field_sizes=(9, 9), width=64, heads=4, relative_heads=True)
 LAYER = TransformerConfig(field_sizes=(9, 9), width=64, heads=4, field_heads="layer")
 ODD = TransformerConfig(field_sizes=(9,), width=48, heads=4)
 ONNX = EngineChoice("onnx", "int8", "cpu")
@@ -55,6 +56,7 @@ def test_what_is_chosen(config, asked, choice):
         (MODEL, {"device": "cpu", "precision": "bf16"}, "bf16 is for --device cuda"),
         (MODEL, {"device": "mps", "precision": "fp64"}, "mps has none"),
         (LAYER, {"engine": "onnx"}, "no field_heads = 'layer'"),
+        (RELATIVE, {"engine": "onnx"}, "no relative_heads"),
         (ODD, {"engine": "onnx"}, "multiple of 8 numbers, and these have 12"),
         (object(), {"engine": "onnx"}, "transformers only"),
     ],

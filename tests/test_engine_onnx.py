@@ -17,7 +17,7 @@ NOTHING = np.zeros((1, 0), np.int64)
 SHAPE = {"width": 64, "kv_heads": 2}
 """Heads of 16 numbers: the kernel takes multiples of 8."""
 
-ALL = [kind for kind in KINDS if kind != "layer"]
+ALL = [kind for kind in KINDS if kind not in ("layer", "relative")]
 
 
 def made(kind, **more):
@@ -165,6 +165,8 @@ def test_wrong_use_is_said():
     misused(OnnxEngine(ready(made("flat"))))
     with pytest.raises(UsageError, match="field heads of a layer"):
         build_graphs(make("layer", **SHAPE).config, {}, "int8")
+    with pytest.raises(UsageError, match="relative heads"):
+        build_graphs(make("relative", **SHAPE).config, {}, "int8")
 
 
 def test_it_guides():

@@ -45,11 +45,12 @@ KINDS = pytest.mark.parametrize(
     [
         {},
         {"field_heads": "layer"},
+        {"relative_heads": True},
         {"field_sizes": (30,), "field_names": (), "channels": (), "axes": ("index",)},
         {"field_sizes": (30,), "field_names": ()},
         {"head_width": 16},
     ],
-    ids=["mlp", "layer", "flat", "flat+channels", "narrow heads"],
+    ids=["mlp", "layer", "relative", "flat", "flat+channels", "narrow heads"],
 )
 
 
@@ -85,9 +86,9 @@ def test_the_future_is_not_seen(settings):
             assert not torch.allclose(one[:, 10:], two[:, 10:])
 
 
-@pytest.mark.parametrize("field_heads", ["mlp", "layer"])
-def test_a_field_sees_the_fields_before_it_and_none_after(field_heads):
-    model = make(field_heads=field_heads).eval()
+@pytest.mark.parametrize("heads", [{}, {"field_heads": "layer"}, {"relative_heads": True}], ids=str)
+def test_a_field_sees_the_fields_before_it_and_none_after(heads):
+    model = make(**heads).eval()
     batch = batch_for(model.config)
     with torch.no_grad():
         before = model(batch)
@@ -97,6 +98,22 @@ def test_a_field_sees_the_fields_before_it_and_none_after(field_heads):
             for field, (one, two) in enumerate(zip(before, model(other), strict=True)):
                 same = torch.allclose(one, two, atol=1e-6)
                 assert same == (field <= changed), (field, changed)
+
+
+def test_relative_heads_weigh_distances():
+    model = make(relative_heads=True, channels=()).eval()
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    heads = model.heads
+    heads.hidden.weight.data.fill_(1.0)
+    model.model.norm.weight.data.fill_(1.0)
+    size = model.config.field_sizes[1]
+    heads.distance[1].weight.data[size - 1 + 2] = 1.0  # two above the same field one row ago
+    states = torch.ones(3, model.config.width)
+    rows = torch.tensor([[1, 1, 1], [1, 3, 1], [1, 0, 1]])  # the last has nothing to measure from
+    logits = heads(states, torch.ones(3, 3, dtype=torch.long), rows)[1]
+    assert logits.argmax(-1)[:2].tolist() == [3, 5]
+    assert (logits != 0).sum(-1).tolist() == [1, 1, 0]
 
 
 def test_packed_documents_do_not_see_each_other():

@@ -1,7 +1,8 @@
 """What predicts the fields of the next row, in order, each given the ones before it.
 
-Every head has `forward(states, targets) -> tuple of logits`, one (N, V_f) a field, where field f
-has seen the targets of fields before f; and `logits(states, field, chosen)` for sampling.
+Every head has `forward(states, targets, rows) -> tuple of logits`, one (N, V_f) a field, where
+field f has seen the targets of fields before f, and `rows` are those that the states were computed
+at; and `logits(states, field, chosen, rows)` for sampling.
 
 Letters: N rows, D width, F fields, V ids of a field, M hidden numbers of a head.
 """
@@ -21,10 +22,15 @@ class MlpHeads(nn.Module):
     """`tanh(h W1 + E[fields before]) W2`, a small network a field.
 
     Parameters: `hidden.weight` (F * M, D) holds every W1; `before.weight` one row for each id of
-    each (field, earlier field) pair; `out.F.weight` (V, M).
+    each (field, earlier field) pair; `out.F.weight` (V, M). With `relative`, the logit of id v also
+    gets a weight at v - a for every anchor a: the id of the same field one row ago, and those of
+    the fields before. So "hold", "a step up" and "a third above the bass" are one class each, and
+    transposing changes nothing (`distance.F.weight`, a row for each distance to each anchor).
     """
 
-    def __init__(self, width: int, hidden: int, field_sizes: tuple[int, ...]) -> None:
+    def __init__(
+        self, width: int, hidden: int, field_sizes: tuple[int, ...], relative: bool = False
+    ) -> None:
         super().__init__()
         self.field_sizes, self.size = field_sizes, hidden
         self.hidden = nn.Linear(width, len(field_sizes) * hidden, bias=False)
@@ -39,27 +45,51 @@ class MlpHeads(nn.Module):
         """offsets[f][g]: the first row in `before` of the ids of field g as field f sees them."""
         self.before = nn.Embedding(total, hidden)
         self.out = nn.ModuleList(_output(hidden, size) for size in field_sizes)
+        self.distance: nn.ModuleList | None = None
+        if relative:
+            self.distance = nn.ModuleList(
+                _output(hidden, sum(size + each - 1 for each in (size, *field_sizes[:field])))
+                for field, size in enumerate(field_sizes)
+            )
 
-    def forward(self, states: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
-        """States (N, D), targets (N, F) -> F logits (N, V_f)."""
+    def forward(self, states: Tensor, targets: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
+        """States (N, D), targets and rows (N, F) -> F logits (N, V_f)."""
         hidden = self.hidden(states).split(self.size, dim=-1)
         return tuple(
-            self._head(field, hidden[field], targets) for field in range(len(self.field_sizes))
+            self._head(field, hidden[field], targets, rows)
+            for field in range(len(self.field_sizes))
         )
 
-    def logits(self, states: Tensor, field: int, chosen: Tensor) -> Tensor:
-        """States (N, D), chosen (N, >= field) -> (N, V_field)."""
-        rows = slice(field * self.size, (field + 1) * self.size)
-        return self._head(field, F.linear(states, self.hidden.weight[rows]), chosen)
+    def logits(self, states: Tensor, field: int, chosen: Tensor, rows: Tensor) -> Tensor:
+        """States (N, D), chosen (N, >= field), rows (N, F) -> (N, V_field)."""
+        part = slice(field * self.size, (field + 1) * self.size)
+        return self._head(field, F.linear(states, self.hidden.weight[part]), chosen, rows)
 
-    def _head(self, field: int, hidden: Tensor, chosen: Tensor) -> Tensor:
+    def _head(self, field: int, hidden: Tensor, chosen: Tensor, rows: Tensor) -> Tensor:
         if field:
             offsets = torch.tensor(self.offsets[field], device=chosen.device)
             seen = F.embedding_bag(chosen[:, :field] + offsets, self.before.weight, mode="sum")
             hidden = hidden + seen
         # The tanh of float32 is three times as fast on a CPU as that of bfloat16.
         exact = torch.promote_types(hidden.dtype, torch.float32)
-        return self.out[field](torch.tanh(hidden.to(exact)))
+        bent = torch.tanh(hidden.to(exact)).to(self.before.weight.dtype)
+        logits = self.out[field](bent)
+        if self.distance is None:
+            return logits
+        size = self.field_sizes[field]
+        weights = self.distance[field](bent)
+        begin, ids = 0, torch.arange(size, device=weights.device)
+        for anchor, reach in self._anchors(field, chosen, rows):
+            place = ids - anchor[:, None] + (begin + reach - 1)  # (N, V): of each id's distance
+            found = weights.gather(1, place)
+            logits = logits + torch.where(anchor[:, None] == 0, 0.0, found)
+            begin += size + reach - 1
+        return logits
+
+    def _anchors(self, field: int, chosen: Tensor, rows: Tensor) -> list[tuple[Tensor, int]]:
+        """(N,) ids that distances are taken from, 0 where there is none, and how many there are."""
+        before = [(chosen[:, each], self.field_sizes[each]) for each in range(field)]
+        return [(rows[:, field], self.field_sizes[field]), *before]
 
 
 class LayerHeads(nn.Module):
@@ -87,13 +117,13 @@ class LayerHeads(nn.Module):
         self.norm = RMSNorm(hidden, eps)
         self.out = nn.ModuleList(_output(hidden, size) for size in field_sizes)
 
-    def forward(self, states: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
-        """States (N, D), targets (N, F) -> F logits (N, V_f)."""
+    def forward(self, states: Tensor, targets: Tensor, rows: Tensor) -> tuple[Tensor, ...]:
+        """States (N, D), targets (N, F) -> F logits (N, V_f); `rows` are not looked at."""
         x = self._layer(states, targets[:, : len(self.field_sizes) - 1])
         return tuple(head(x[:, field]) for field, head in enumerate(self.out))
 
-    def logits(self, states: Tensor, field: int, chosen: Tensor) -> Tensor:
-        """States (N, D), chosen (N, >= field) -> (N, V_field)."""
+    def logits(self, states: Tensor, field: int, chosen: Tensor, rows: Tensor) -> Tensor:
+        """States (N, D), chosen (N, >= field) -> (N, V_field); `rows` are not looked at."""
         return self.out[field](self._layer(states, chosen[:, :field])[:, field])
 
     def _layer(self, states: Tensor, chosen: Tensor) -> Tensor:

@@ -91,7 +91,9 @@ class Transformer(Autoregressive, GenerativeModel):
         if len(config.field_sizes) == 1:
             pass  # tied to the embedding
         elif config.field_heads == "mlp":
-            self.heads = MlpHeads(config.width, config.head_hidden, config.field_sizes)
+            self.heads = MlpHeads(
+                config.width, config.head_hidden, config.field_sizes, config.relative_heads
+            )
         else:
             self.heads = LayerHeads(
                 config.width,
@@ -113,16 +115,17 @@ class Transformer(Autoregressive, GenerativeModel):
 
     def forward(self, batch: Batch) -> tuple[Tensor, ...]:
         """F logits (B, T, V_f); field f is given the fields of `targets` before it."""
-        rows = batch["targets"]
-        states = self.states(batch)
-        flat = self._field_logits(states.flatten(0, 1), rows.flatten(0, 1))
-        return tuple(logits.view(*rows.shape[:2], -1) for logits in flat)
+        targets = batch["targets"]
+        flat = self._field_logits(batch)
+        return tuple(logits.view(*targets.shape[:2], -1) for logits in flat)
 
-    def _field_logits(self, states: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+    def _field_logits(self, batch: Batch) -> tuple[Tensor, ...]:
+        """F logits (B * T, V_f)."""
+        states = self.states(batch).flatten(0, 1)
         if self.heads is None:
             size = self.config.field_sizes[0]
             return (F.linear(states, self.model.embed_tokens.weight[:size]),)
-        return self.heads(states, targets)
+        return self.heads(states, batch["targets"].flatten(0, 1), batch["rows"].flatten(0, 1))
 
     def loss(self, batch: Batch) -> Loss:
         """Cross-entropy over all fields, in nats a row that bears loss.
@@ -133,7 +136,7 @@ class Transformer(Autoregressive, GenerativeModel):
         targets = batch["targets"].flatten(0, 1)  # (N, F)
         weights = batch["weights"].flatten()  # (N,)
         counted = weights > 0
-        logits = self._field_logits(self.states(batch).flatten(0, 1), targets)
+        logits = self._field_logits(batch)
         nats = torch.stack(
             [
                 F.cross_entropy(each.float(), targets[:, field], ignore_index=0, reduction="none")

@@ -18,10 +18,7 @@ MOST_CONTEXT = 2**17
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """Everything that decides the parameters of a `Transformer` and what they mean.
-
-    A relative output head (design, section 4) is not here yet: it waits for a later issue.
-    """
+    """Everything that decides the parameters of a `Transformer` and what they mean."""
 
     field_sizes: tuple[int, ...]
     """How many ids each field of a row has, id 0 ("nothing here") included."""
@@ -48,6 +45,9 @@ class TransformerConfig:
     over the fields. A single field has a plain head, tied to the embedding."""
     head_width: int = 0
     """Hidden numbers of a field head; 0 means `width`."""
+    relative_heads: bool = False
+    """Whether an MLP head also weighs how far an id lies from the same field one row ago and from
+    the fields before: for rows whose fields are pitches."""
     context: int = 512
     """Rows that one window of training holds, and the cache of sampling."""
     dropout: float = 0.0
@@ -100,6 +100,8 @@ class TransformerConfig:
             raise ConfigError(
                 f"kv_heads = {self.kv_heads}: each of {len(self.axes)} axes needs one"
             )
+        if self.relative_heads and (self.field_heads != "mlp" or len(self.field_sizes) == 1):
+            raise ConfigError("relative_heads needs several fields and field_heads = 'mlp'")
         if not 0.0 <= self.dropout < 1.0:
             raise ConfigError(f"dropout = {self.dropout}: must be at least 0 and less than 1")
         if self.ffn_multiple <= 0 or self.head_width < 0 or self.rope_theta <= 1:

@@ -78,6 +78,8 @@ def _against_onnx(config: object, precision: str, device: str) -> str:
         return "computes transformers only"
     if len(config.field_sizes) > 1 and config.field_heads != "mlp":
         return f"has no field_heads = {config.field_heads!r}"
+    if config.relative_heads:
+        return "has no relative_heads"
     if config.head_size % 8:
         return f"needs heads of a multiple of 8 numbers, and these have {config.head_size}"
     return ""

@@ -106,10 +106,12 @@ def build_graphs(
         precision: `int8` or `fp32`.
 
     Raises:
-        UsageError: field heads that are not MLPs.
+        UsageError: field heads that are not MLPs, or relative ones.
     """
     if len(config.field_sizes) > 1 and config.field_heads != "mlp":
         raise UsageError("the onnx engine has no field heads of a layer: use the torch engine")
+    if config.relative_heads:
+        raise UsageError("the onnx engine has no relative heads: use the torch engine")
     graphs = {"step": _step(config, tensors, precision)}
     for field in range(1, len(config.field_sizes)):
         graphs[f"field.{field}"] = _field(config, tensors, precision, field)

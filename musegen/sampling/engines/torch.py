@@ -123,7 +123,7 @@ class TorchEngine:
         heads = model.heads
         self._mlp_heads = None
         self._any_heads = None
-        if isinstance(heads, MlpHeads):
+        if isinstance(heads, MlpHeads) and not config.relative_heads:
             self._mlp_heads = (
                 copied(heads.hidden.weight).t().contiguous(),
                 copied(heads.before.weight),
@@ -152,6 +152,7 @@ class TorchEngine:
         self._slots = Slots(slots, self.max_positions, keep=self.cache)
         width = self._norm.shape[0]
         self._states = torch.zeros(slots, width, dtype=self._wide, device=self.device)
+        self._newest = np.zeros((slots, self._fields), dtype=np.int64)
         self._hidden: tuple[tuple[int, ...], Tensor] | None = None
         self._history: dict[int, list[Advance]] = {}
 
@@ -197,7 +198,8 @@ class TorchEngine:
             out = torch.mm(bent, outs[field])
         elif self._any_heads is not None:
             ids = torch.from_numpy(np.asarray(chosen, dtype=np.int64)).to(self.device)
-            out = self._any_heads.logits(states, field, ids)
+            newest = torch.from_numpy(self._newest[list(slots)]).to(self.device)
+            out = self._any_heads.logits(states, field, ids, newest)
         else:
             out = torch.mm(states, self._tied)
         rounded = (out.to(self._wide) * GRID).round_().div_(GRID)
@@ -237,6 +239,7 @@ class TorchEngine:
         for b, (slot, part, count) in enumerate(zip(order, parts, counts, strict=True)):
             rows = slice(skip[slot], skip[slot] + count)
             ids[b, :count, : self._fields] = part.rows[rows]
+            self._newest[slot] = ids[b, count - 1, : self._fields]
             if self._channels:
                 ids[b, :count, self._fields :] = part.channels[rows]
             coordinates[b, :count] = part.coordinates[rows, : coordinates.shape[2]]
