@@ -24,6 +24,7 @@ import torch
 
 from musegen.data.build import build
 from musegen.data.shards import ShardPiece, ShardSet
+from musegen.evaluation.intervals import ratio_interval
 from musegen.tokens.controls import CellControls, PieceControls, estimate_key
 from musegen.tokens.events import EventTokenizer
 from musegen.tokens.grid import Grid
@@ -282,11 +283,10 @@ def _nats(
 
 def interval(values: np.ndarray, weights: np.ndarray) -> tuple[float, float, float]:
     """sum(values) / sum(weights) with its 95% bootstrap interval over the entries (pieces)."""
-    values, weights = np.asarray(values, float), np.asarray(weights, float)
-    draws = np.random.default_rng(0).integers(len(values), size=(4000, len(values)))
-    means = values[draws].sum(1) / np.maximum(weights[draws].sum(1), 1e-12)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(values.sum() / weights.sum()), float(low), float(high)
+    found = ratio_interval(values, weights)
+    if found is None:
+        raise SystemExit("nothing was measured: all weights are 0")
+    return found.value, found.low, found.high
 
 
 def plain_nats(

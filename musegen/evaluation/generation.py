@@ -37,6 +37,7 @@ Composer = Callable[..., Any]
 """`musegen.compose` with a model."""
 
 CHECKS = ("composed", "opens", "asked_bars", "rest_unchanged", "rules_hold")
+"""What must be true of each piece; it is valid where all of it is."""
 
 PAIRED = (
     ("key_correlation", "correlation with what is given"),
@@ -160,7 +161,8 @@ def result_of(
         done=len(done),
         pieces=len({outcome.request.excerpt.name for outcome in outcomes}),
         validity={
-            name: sum(outcome.checks[name] for outcome in outcomes) / asked for name in CHECKS
+            **{name: sum(one.checks[name] for one in outcomes) / asked for name in CHECKS},
+            "valid": sum(all(one.checks.values()) for one in outcomes) / asked,
         },
         failures=tuple(outcome.failure for outcome in outcomes if outcome.failure),
         music=tuple(each for each in music if each.held_out is not None),

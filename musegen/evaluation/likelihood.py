@@ -22,13 +22,13 @@ from musegen.data.splits import place_of
 from musegen.errors import TokenError
 from musegen.evaluation.intervals import Estimate, ratio_interval
 from musegen.evaluation.ngram import ngram_nats
+from musegen.evaluation.report import Likelihood
 from musegen.music.instruments import DRUM_NAME, FAMILIES
 from musegen.tokens.tokenizer import PieceInfo, Sample, Tokenizer
 from musegen.tokens.vocabulary import DRUM_PROGRAM
 
 __all__ = [
     "HeldOutDocuments",
-    "Likelihood",
     "RowNats",
     "baseline_nats",
     "difference",
@@ -116,25 +116,6 @@ class RowNats:
         count = len(self.pieces)
         nats = np.bincount(self.piece, weights=self.nats.sum(1), minlength=count)
         return nats, np.bincount(self.piece, weights=self.is_note, minlength=count)
-
-
-@dataclass(frozen=True)
-class Likelihood:
-    """The table of one model. Figures are nats a note unless they say otherwise."""
-
-    name: str
-    per_note: Estimate
-    per_event: Estimate
-    """Nats a row."""
-    by_field: dict[str, Estimate]
-    """These add up to `per_note`."""
-    by_split: dict[str, Estimate]
-    by_corpus: dict[str, Estimate]
-    by_instrument: dict[str, Estimate]
-    """The note rows of each class of instruments alone, without bars and tracks. Empty for presets
-    that do not say which row is whose."""
-    notes: int
-    rows: int
 
 
 def network_nats(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from musegen.evaluation.intervals import Estimate
-from musegen.evaluation.likelihood import Likelihood
 from musegen.evaluation.report import (
     Comparison,
     ControlLine,
     Curve,
+    Likelihood,
     Likelihoods,
     ModelFacts,
     OriginalityFacts,
@@ -30,6 +30,7 @@ _CHECKS = {
     "asked_bars": "as many bars as asked",
     "rest_unchanged": "rest unchanged",
     "rules_hold": "rules hold",
+    "valid": "valid in all respects",
 }
 
 
@@ -56,6 +57,7 @@ def to_markdown(report: Report, timing: bool = False) -> str:
             for m in report.models
         ],
     )
+    lines += _in_short(report)
     if report.likelihood is not None:
         lines += _likelihood(report.likelihood)
     for task in report.tasks:
@@ -69,6 +71,40 @@ def to_markdown(report: Report, timing: bool = False) -> str:
     if timing:
         lines += [f"The whole evaluation took {report.seconds:.0f} s.", ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _in_short(report: Report) -> list[str]:
+    """What a reader looks for first, a line each."""
+    lines = []
+    if report.likelihood is not None:
+        told = [f"held-out nats a note {_interval(report.likelihood.own.per_note)}"]
+        told += [
+            f"against {name} {_interval(gap, signed=True)}"
+            for name, gap in report.likelihood.differences.items()
+        ]
+        lines.append(f"- {'; '.join(told)}")
+    for result in report.model.tasks:
+        outside = [each for each in result.music if each.within is False]
+        count = sum(each.within is not None for each in result.music)
+        lines.append(
+            f"- {result.task}: {result.validity['valid']:.1%} valid; "
+            f"{count - len(outside)} of {count} figures within the held-out interval"
+            + (", outside: " if outside else "")
+            + ", ".join(f"{e.name.replace('_', ' ')} {_gap(e)}" for e in outside)
+        )
+    broken = [line for line in report.model.controls if line.holds is not None and line.holds < 1]
+    if report.model.controls:
+        said = ", ".join(f"{line.control} {line.track}".strip() for line in broken)
+        lines.append(f"- controls: {f'rules broken: {said}' if broken else 'all rules hold'}")
+    return ["## In short", "", *lines, ""] if lines else []
+
+
+def _gap(each: Comparison) -> str:
+    """The gap, also as a share of what humans have."""
+    if each.gap is None or each.held_out is None:
+        return ""
+    share = f", {each.gap.value / each.held_out.value:+.0%}" if each.held_out.value else ""
+    return f"{each.gap.value:+.3g}{share}"
 
 
 def _likelihood(found: Likelihoods) -> list[str]:

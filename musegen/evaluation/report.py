@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from musegen.evaluation.intervals import Estimate
-from musegen.evaluation.likelihood import Likelihood
 
 __all__ = [
     "Comparison",
     "ControlLine",
     "Curve",
+    "Likelihood",
     "Likelihoods",
     "ModelFacts",
     "OriginalityFacts",
@@ -131,6 +131,25 @@ class ControlLine:
     mean_error: float | None
     """Measured minus asked, in the control's own unit."""
     unit: str
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """The table of one model. Figures are nats a note unless they say otherwise."""
+
+    name: str
+    per_note: Estimate
+    per_event: Estimate
+    """Nats a row."""
+    by_field: dict[str, Estimate]
+    """These add up to `per_note`."""
+    by_split: dict[str, Estimate]
+    by_corpus: dict[str, Estimate]
+    by_instrument: dict[str, Estimate]
+    """The note rows of each class of instruments alone, without bars and tracks. Empty for presets
+    that do not say which row is whose."""
+    notes: int
+    rows: int
 
 
 @dataclass(frozen=True)

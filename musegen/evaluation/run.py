@@ -19,14 +19,6 @@ from musegen.errors import DataError, UsageError
 from musegen.evaluation.asked import LOCK_BARS, ask_controls
 from musegen.evaluation.excerpts import Excerpt, excerpts
 from musegen.evaluation.generation import generate, result_of
-from musegen.evaluation.likelihood import (
-    HeldOutDocuments,
-    RowNats,
-    baseline_nats,
-    difference,
-    network_nats,
-    summarise,
-)
 from musegen.evaluation.originality import OriginalityIndex
 from musegen.evaluation.report import Likelihoods, ModelFacts, Report, TaskResult
 from musegen.evaluation.tasks import Request, excerpt_bars, request_of
@@ -218,6 +210,15 @@ def _likelihood(
     progress: _Progress,
     found: _Found,
 ) -> Likelihoods:
+    from musegen.evaluation.likelihood import (  # the other tasks need no torch
+        HeldOutDocuments,
+        RowNats,
+        baseline_nats,
+        difference,
+        network_nats,
+        summarise,
+    )
+
     def documents_of(preset: Tokenizer, length: int) -> HeldOutDocuments:
         return HeldOutDocuments.of(shards, settings.splits, tokenizer, preset, length)
 
