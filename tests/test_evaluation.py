@@ -175,7 +175,7 @@ def test_excerpts_do_not_overlap_and_pieces_come_in_turn(shards, tokenizer):
     assert len({e.name for e in found[:pieces]}) == pieces, "one of each before a second"
     spans = sorted((e.name, e.first_bar) for e in found)
     assert all(b[1] - a[1] >= 4 for a, b in itertools.pairwise(spans) if a[0] == b[0])
-    assert all(len(e.score.bars()) == 4 for e in found)
+    assert all(len(e.score.bars()) == 4 and opens(Piece(e.score)) for e in found)
     again = excerpts(shards, ("valid", "test"), tokenizer, 1000, 4)
     assert [(e.name, e.first_bar) for e in again] == [(e.name, e.first_bar) for e in found]
     other = excerpts(shards, ("valid", "test"), tokenizer, 1000, 4, seed=1)

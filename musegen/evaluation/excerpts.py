@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from musegen.data.shards import ShardPiece, ShardSet
 from musegen.data.splits import place_of
+from musegen.music.normal import normal_form
 from musegen.music.score import Score
 from musegen.music.transform import slice_bars
 from musegen.tokens.tokenizer import Tokenizer
@@ -111,11 +112,12 @@ def _of_piece(
     begin = int(rng.integers(total - places * bars + 1))
     for place in rng.permutation(places).tolist():
         first = begin + place * bars
-        part = slice_bars(score, first, first + bars)
+        # As a file holds it: one drum kit, and no pitch begins again before it has ended.
+        part = normal_form(slice_bars(score, first, first + bars))[0]
         part = part.replace(tracks=tuple(track for track in part.tracks if len(track)))
         melodic = sum(not track.is_drum for track in part.tracks)
         if part.tracks and melodic <= MOST_MELODIC and _sounding(part) >= LEAST_SOUNDING:
-            yield Excerpt(piece, first, _one_drum_kit(part))
+            yield Excerpt(piece, first, part)
 
 
 def _sounding(score: Score) -> float:
@@ -123,15 +125,3 @@ def _sounding(score: Score) -> float:
     edges = [bar.start_tick for bar in score.bars()] + [score.bars()[-1].end_tick]
     starts = np.concatenate([track.notes["start_tick"] for track in score.tracks])
     return float(np.mean(np.histogram(starts, edges)[0] > 0))
-
-
-def _one_drum_kit(score: Score) -> Score:
-    """The drum tracks as one: a port has one drum channel."""
-    drums = [track for track in score.tracks if track.is_drum]
-    if len(drums) < 2:
-        return score
-    hits = np.concatenate([track.notes for track in drums])
-    places = hits["start_tick"].astype(np.int64) * 128 + hits["pitch"]
-    first = np.unique(places, return_index=True)[1]
-    melodic = tuple(track for track in score.tracks if not track.is_drum)
-    return score.replace(tracks=(*melodic, replace(drums[0], notes=hits[first])))
