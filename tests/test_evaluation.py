@@ -19,8 +19,9 @@ from musegen.data.build import build
 from musegen.data.shards import ShardSet
 from musegen.errors import DataError, UsageError
 from musegen.evaluation.asked import measured_controls, role_ranges
+from musegen.evaluation.comparison import Figures, closer, result_of
 from musegen.evaluation.excerpts import excerpts
-from musegen.evaluation.generation import generate, result_of
+from musegen.evaluation.generation import generate
 from musegen.evaluation.likelihood import (
     HeldOutDocuments,
     baseline_nats,
@@ -216,12 +217,19 @@ def test_a_human_who_answers_is_within_every_interval(shards, tokenizer):
 
     outcomes, stopped = generate(requests, human)
     assert not stopped
-    result = result_of("compose", 8, outcomes, None)
+    result = result_of("compose", 8, outcomes, Figures.of("compose", outcomes))
     assert set(result.validity.values()) == {1.0} and not result.failures
     for each in result.music:
         assert each.within and each.gap is not None
         assert (each.gap.value, each.gap.low, each.gap.high) == (0, 0, 0)
     assert [curve.error for curve in result.curves] == [0, 0]
+    figures = Figures.of("compose", outcomes)
+    columns = {name: column.copy() for name, column in figures.columns.items()}
+    columns["density"][1] += [1, 2, 1, 2]
+    found = closer(figures, replace(figures, columns=columns))
+    assert found["density"].value == pytest.approx(-1.5)
+    assert found["density"].low == pytest.approx(-2) and found["density"].high < -0.9
+    assert found["polyphony"].value == found["polyphony"].high == 0
 
 
 def test_what_fails_counts(shards, tokenizer, model):
@@ -234,7 +242,7 @@ def test_what_fails_counts(shards, tokenizer, model):
         return model.compose(seed, random_seed=random_seed, **options)
 
     outcomes, _ = generate(requests, sometimes)
-    result = result_of("compose", 4, outcomes, None)
+    result = result_of("compose", 4, outcomes, Figures.of("compose", outcomes))
     assert (result.asked, result.done) == (4, 2)
     assert set(result.validity.values()) == {0.5}
     assert len(result.failures) == 2 and "no" in result.failures[0]
@@ -298,6 +306,7 @@ def test_the_report_holds_every_task(report, shards):
         rules = [line for line in model.controls if line.holds is not None]
         assert {line.control for line in rules} >= {"density", "scale", "chords", "lock", "grid"}
         assert all(line.holds == 1.0 for line in rules)
+    assert set(report.model.tasks[0].closer) == {"other"} and not report.against[0].tasks[0].closer
     assert report.model.tasks[0].originality is not None
     assert report.against[0].tasks[0].originality is None, "it has no index"
     assert any("no index" in note for note in report.notes)
@@ -340,7 +349,7 @@ def test_json_is_plain(report):
 def test_markdown_names_everything(report):
     text = to_markdown(report)
     for word in ("Evaluation of untrained", "5-gram", "## Continue, other", "bars shuffled",
-                 "## Asked against measured", "Longest run"):  # fmt: skip
+                 "below 0: closer", "## Asked against measured", "Longest run"):  # fmt: skip
         assert word in text
     assert "a second." not in text
     assert "a second." in to_markdown(report, timing=True)

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from musegen.evaluation.intervals import mean_interval, ranked, ratio_interval, spearman
+from musegen.evaluation.intervals import (
+    closeness_interval,
+    mean_interval,
+    ranked,
+    ratio_interval,
+    spearman,
+)
 
 
 def test_a_ratio_is_of_sums_and_not_a_mean_of_ratios():
@@ -54,3 +60,12 @@ def test_spearman():
     assert spearman(np.array([1, 2, 3]), np.array([10, 100, 1000])) == pytest.approx(1.0)
     assert spearman(np.array([1, 2, 3]), np.array([3, 2, 1])) == pytest.approx(-1.0)
     assert spearman(np.array([1, 2, 3]), np.array([4, 4, 4])) == 0.0
+
+
+def test_closeness_is_of_the_means_and_drops_what_one_side_lacks():
+    own, other = np.array([1.0, -1.0, 2.0, np.nan]), np.array([-3.0, -3.0, -3.0, 5.0])
+    found = closeness_interval(own, other, list("abcd"))
+    assert found is not None
+    assert found.value == pytest.approx(2 / 3 - 3) and found.pieces == 3
+    assert found.low <= found.value <= found.high <= -1
+    assert closeness_interval(np.array([np.nan]), np.array([1.0]), ["a"]) is None

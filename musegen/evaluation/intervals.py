@@ -15,7 +15,14 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Estimate", "mean_interval", "ranked", "ratio_interval", "spearman"]
+__all__ = [
+    "Estimate",
+    "closeness_interval",
+    "mean_interval",
+    "ranked",
+    "ratio_interval",
+    "spearman",
+]
 
 DRAWS = 4000
 """Resamples of the bootstrap."""
@@ -90,6 +97,28 @@ def mean_interval(
         else [piece for piece, kept in zip(pieces, there, strict=True) if kept]
     )
     return ratio_interval(values[there], np.ones(int(there.sum())), own, seed=seed)
+
+
+def closeness_interval(
+    own: np.ndarray, other: np.ndarray, pieces: Sequence[object], *, seed: int = 0
+) -> Estimate | None:
+    """|mean of own| - |mean of other| and its interval: below 0 the first is nearer to zero.
+
+    Both are (N,) gaps of the same entries, drawn together; entries where one is NaN are left out.
+    None without any.
+    """
+    there = ~np.isnan(own) & ~np.isnan(other)
+    if not there.any():
+        return None
+    names: dict[object, int] = {}
+    of = np.array([names.setdefault(piece, len(names)) for piece in np.array(pieces)[there]])
+    sums = np.array([np.bincount(of, weights=gaps[there]) for gaps in (own, other)])
+    counts = np.bincount(of)
+    draws = np.random.default_rng(seed).integers(len(counts), size=(DRAWS, len(counts)))
+    means = np.abs(sums[:, draws].sum(-1) / counts[draws].sum(-1))
+    low, high = np.quantile(means[0] - means[1], LEVEL)
+    whole = np.abs(sums.sum(-1) / counts.sum())
+    return Estimate(float(whole[0] - whole[1]), float(low), float(high), len(counts))
 
 
 def ranked(values: np.ndarray) -> np.ndarray:

@@ -177,6 +177,8 @@ def _task(result: TaskResult, model: ModelFacts, several: bool, timing: bool) ->
         ("", "unit", "held-out", "generated", "bars shuffled", "gap", "within", "pieces"),
         [_compared(each) for each in result.music],
     )
+    if result.closer:
+        lines += _closer(result)
     for curve in result.curves:
         lines += _curve(curve)
     if result.originality is not None:
@@ -195,6 +197,24 @@ def _compared(each: Comparison) -> tuple[str, ...]:
         {True: "yes", False: "no", None: ""}[each.within],
         "" if each.gap is None else f"{each.gap.pieces}",
     )
+
+
+def _closer(result: TaskResult) -> list[str]:
+    names = list(dict.fromkeys(name for table in result.closer.values() for name in table))
+    return [
+        "How much further from held-out music than the others, paired by request; below 0: closer.",
+        "",
+        *_table(
+            ("", *result.closer),
+            [
+                (
+                    name.replace("_", " "),
+                    *(_interval(table.get(name), signed=True) for table in result.closer.values()),
+                )
+                for name in names
+            ],
+        ),
+    ]
 
 
 def _curve(curve: Curve) -> list[str]:

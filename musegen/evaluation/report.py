@@ -110,6 +110,9 @@ class TaskResult:
     curves: tuple[Curve, ...]
     originality: OriginalityFacts | None
     """None where the model's folder has no index."""
+    closer: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+    """Beside each other model, by figure: |own gap| - |its gap|, paired by request; below 0 this
+    model is closer to held-out music. Of the first model only."""
     timing: Timing | None = None
 
 

@@ -17,8 +17,10 @@ from musegen.data.shards import ShardSet
 from musegen.data.splits import SPLITS
 from musegen.errors import DataError, UsageError
 from musegen.evaluation.asked import LOCK_BARS, ask_controls
+from musegen.evaluation.comparison import Figures, closer, result_of
 from musegen.evaluation.excerpts import Excerpt, excerpts
-from musegen.evaluation.generation import generate, result_of
+from musegen.evaluation.generation import generate
+from musegen.evaluation.intervals import Estimate
 from musegen.evaluation.originality import OriginalityIndex
 from musegen.evaluation.report import Likelihoods, ModelFacts, Report, TaskResult
 from musegen.evaluation.tasks import Request, excerpt_bars, request_of
@@ -133,6 +135,12 @@ class _Found:
     def add_task(self, number: int, result: TaskResult) -> None:
         facts = self.models[number]
         self.models[number] = replace(facts, tasks=(*facts.tasks, result))
+
+    def compare(self, name: str, figures: dict[str, Estimate]) -> None:
+        """Adds to the first model's latest task how much closer it is than another one."""
+        *before, last = self.models[0].tasks
+        last = replace(last, closer={**last.closer, name: figures})
+        self.models[0] = replace(self.models[0], tasks=(*before, last))
 
 
 def run_evaluation(
@@ -291,6 +299,7 @@ def _task(
             f"{task}: the held-out pieces have {len(requests)} excerpts of {length} bars that "
             f"suit, {settings.num} were asked for"
         )
+    first: Figures | None = None
     for number, subject in enumerate(subjects):
         if not requests:
             progress.finish()
@@ -307,7 +316,15 @@ def _task(
             if index is None:
                 note = f"{subject.name} has no index of its training music: no originality"
                 found.notes += [note] if note not in found.notes else []
-            found.add_task(number, result_of(task, settings.bars, outcomes, index, settings.seed))
+            figures = Figures.of(task, outcomes, settings.seed)
+            found.add_task(
+                number,
+                result_of(task, settings.bars, outcomes, figures, index, settings.seed),
+            )
+            if first is None:
+                first = figures
+            else:
+                found.compare(subject.name, closer(first, figures, settings.seed))
         if stopped:
             return True
         progress.finish()
