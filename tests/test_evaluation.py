@@ -379,6 +379,15 @@ def test_fewer_excerpts_than_asked_are_told(shards, model):
     assert any("500 were asked for" in note for note in found.notes)
 
 
+def test_data_of_other_training_is_told(report, shards, model, tmp_path):
+    assert not any("other data" in note for note in report.notes)
+    (tmp_path / "music").mkdir()
+    for seed in range(100, 130):
+        write_midi(song(seed), tmp_path / "music" / f"{seed}.mid")
+    found = musegen.evaluate(tmp_path / "music", model, tasks=["compose"], num=1, bars=2, workers=1)
+    assert any("untrained was trained on other data" in note for note in found.notes)
+
+
 def test_names_are_told_apart(model):
     assert [subject.name for subject in named([model, model])] == ["untrained", "untrained #2"]
 

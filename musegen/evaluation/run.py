@@ -170,6 +170,13 @@ def run_evaluation(
             "whose card keeps some out of training, or build it from more files"
         )
     found = _Found([subject.facts() for subject in subjects])
+    for subject in subjects:
+        index = OriginalityIndex.open(subject.model.checkpoint.folder)
+        if index is not None and index.source != shards.digest():
+            found.notes.append(
+                f"{subject.name} was trained on other data than this, by its index: whether these "
+                "pieces were held out from its training is not known"
+            )
     generating = [task for task in settings.tasks if task != "likelihood"]
     stages = len(generating) * len(subjects)
     if "likelihood" in settings.tasks:
