@@ -80,9 +80,9 @@ def evaluate(
     --timing only. Ctrl-C keeps what is finished. docs/evaluation.md says how to read it.
     """
     from musegen import api
+    from musegen.atomic import write_whole
     from musegen.errors import OutputError, UsageError
     from musegen.evaluation.markdown import to_markdown
-    from musegen.atomic import write_whole
 
     if as_json and as_markdown:
         raise UsageError("give --json or --markdown, not both")
