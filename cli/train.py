@@ -25,13 +25,26 @@ class Size(StrEnum):
 
 @app.command()
 def train(
-    data: Annotated[
-        str,
-        typer.Option(metavar="CARD|FOLDER|SHARDS", help="A data card, MIDI files, or built data."),
-    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The checkpoint's folder.")],
-    preset: Annotated[Size, typer.Option(help="How large a model.")] = Size.small,
-    family: Annotated[str, typer.Option(help="The family of models.")] = "transformer",
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="CARD|FOLDER|SHARDS", help="A data card, MIDI files, or built data."),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL|FILE",
+            help="Data and settings of a model that is to be made again, as in: default.",
+        ),
+    ] = None,
+    preset: Annotated[
+        Size | None,
+        typer.Option(help="How large a model.  [default: small]", show_default=False),
+    ] = None,
+    family: Annotated[
+        str | None,
+        typer.Option(help="The family of models.  [default: transformer]", show_default=False),
+    ] = None,
     tokenizer: Annotated[
         str | None,
         typer.Option(
@@ -49,7 +62,12 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where --out stopped.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of everything random.")] = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=2**63 - 1, help="Of everything random.  [default: 0]", show_default=False
+        ),
+    ] = None,
     source: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where the files of a data card lie.")
     ] = None,
@@ -71,34 +89,39 @@ def train(
 ) -> None:
     """Train a model on MIDI files: one command from a folder to a checkpoint.
 
-    Ctrl-C saves and ends; --resume goes on from there, as if it had never stopped. Under torchrun
-    several processes train one model: torchrun --nproc-per-node 2 -m musegen train ...
+    --recipe brings data and settings; what is given beside it comes first. Ctrl-C saves and ends;
+    --resume goes on from there, as if it had never stopped. Under torchrun several processes train
+    one model: torchrun --nproc-per-node 2 -m musegen train ...
     """
     from musegen import api
     from musegen.errors import UsageError
 
     if max_steps is not None and max_minutes is not None:
         raise UsageError("give --max-steps or --max-minutes, not both")
+    if data is None and recipe is None:
+        raise UsageError("give --data, or --recipe for the data and settings of a model")
+    asked: dict[str, Any] = {"data": data, "family": family, "preset": tokenizer, "seed": seed}
+    asked["size"] = preset.value if preset is not None else None
+    asked["max_steps"] = max_steps
+    asked = {name: value for name, value in asked.items() if value is not None}
+    asked["overrides"] = settings or []
+    if recipe is not None:
+        asked = _with_recipe(recipe, device, asked, max_minutes is not None)
     silent = os.environ.get("RANK", "0") != "0"  # of torchrun's processes the first one speaks
     quiet = quiet or silent
     with console.progress("training", quiet=quiet) as report:
         summary = api.train(
-            data,
+            asked.pop("data"),
             out,
-            family=family,
-            size=preset.value,
-            preset=tokenizer,
-            overrides=settings or [],
-            max_steps=max_steps,
             max_minutes=max_minutes,
             resume=resume,
             device=device,
-            seed=seed,
             source=source,
             workers=workers,
             compiled=compiled,
             sharded=sharded,
             on_progress=report,
+            **asked,
         )
     if not silent:
         for note in summary.get("notes", ()):
@@ -110,6 +133,20 @@ def train(
         console.out_json(summary)
     else:
         print(out)
+
+
+def _with_recipe(
+    name: str, device: str, asked: Mapping[str, Any], in_minutes: bool
+) -> dict[str, Any]:
+    """What a recipe says, under what was asked for."""
+    from musegen.training.device import resolve_device
+    from musegen.training.recipe import Recipe
+
+    written = Recipe.open(name).arguments(resolve_device(device).type)
+    if in_minutes:
+        written["max_steps"] = None
+    overrides = [*written["overrides"], *asked["overrides"]]
+    return {**written, **asked, "overrides": overrides}
 
 
 def _told(summary: Mapping[str, Any]) -> str:

@@ -10,8 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from musegen.assets import weights_path
 from musegen.cli import console, main, outputs
+from musegen.config import apply_overrides, read_toml, to_dict
 from musegen.errors import MidiError, OutputError, UsageError
+from musegen.models.registry import family_named
+from musegen.tokens.tokenizer import load_tokenizer
+from musegen.training.recipe import Recipe
+from musegen.training.run import RunConfig
 
 
 class FakePiece:
@@ -303,11 +309,42 @@ def test_train_passes_everything_on(api, capsys):
     asked.pop("on_progress")
     assert (data, out) == ("folder", Path("run"))
     assert list(asked["overrides"]) == ["a=1", "b.c=2"]
-    assert (asked["size"], asked["preset"], asked["resume"]) == ("tiny", None, True)
+    assert (asked["size"], asked.get("preset"), asked["resume"]) == ("tiny", None, True)
     assert (asked["max_steps"], asked["max_minutes"], asked["seed"]) == (5, None, 3)
     told = capsys.readouterr()
     assert json.loads(told.out)["best"] == 1.5
     assert "best held-out loss 1.5000 at step 4" in told.err
+
+
+def test_train_by_a_recipe(api, capsys, tmp_path):
+    assert main.run("train --recipe default --out run --device cpu -q".split()) == 0
+    [(data, _, asked)] = api.calls
+    recipe = Recipe.open("default")
+    assert data == "clean" and asked["max_steps"] == recipe.cpu.max_steps > recipe.gpu.max_steps
+    assert asked["overrides"] == [*recipe.settings, *recipe.cpu.settings]
+    own = "--data x --seed 4 --max-minutes 2 --set data.batch_size=4 --preset tiny"
+    assert main.run(f"train --recipe default --out run --device cpu -q {own}".split()) == 0
+    data, _, asked = api.calls[1]
+    assert (data, asked["seed"], asked["size"], asked["max_steps"]) == ("x", 4, "tiny", None)
+    assert asked["overrides"][-1] == "data.batch_size=4"
+    (tmp_path / "r.toml").write_text('data = "y"\nsteps = 3\n', encoding="utf-8")
+    assert main.run(["train", "--recipe", str(tmp_path / "r.toml"), "--out", "run"]) == 1
+    assert "unknown setting 'steps'" in capsys.readouterr().err
+    (tmp_path / "bare").mkdir()
+    assert main.run(["train", "--recipe", str(tmp_path / "bare"), "--out", "run"]) == 1
+    assert "has no recipe.toml" in capsys.readouterr().err
+
+
+def test_the_recipe_of_the_shipped_model_makes_its_shape():
+    recipe = Recipe.open("default")
+    stored = read_toml(weights_path("default") / "config.toml")["model"]
+    tokenizer = load_tokenizer(recipe.tokenizer)
+    for device in ("cpu", "cuda"):
+        asked = recipe.arguments(device)
+        config = RunConfig.of(family_named(recipe.family), recipe.preset, tokenizer)
+        config = apply_overrides(config, asked["overrides"])
+        made = json.loads(json.dumps(to_dict(config.model)))
+        assert {**made, **stored} == made
 
 
 def test_named_files_are_overwritten_and_others_are_not(tmp_path):
