@@ -2,7 +2,7 @@
 
     python benchmarks/encode.py [--quick] [--data FOLDER_OF_MIDI]
 
-What is timed, per file, the best of several calls of each, file reading left out:
+What is timed, per file, the best of as many calls of each, file reading left out:
 
 * whole: from a symusic `Score`, as read from a file, to ids. MidiTok: `tokenizer(score)`, which is
   its preprocessing, its tokens and its ids. Ours: `write_ids(Parts.from_symusic(score))`, which
@@ -116,14 +116,14 @@ def measure(tokenizer: MidiTokenizer, score: Any, repeats: int) -> dict[str, Any
         "tokens": len(theirs),
         "equal": ids == theirs == again,
         "miditok": best_of(lambda: miditok(score), repeats),
-        "ours": best_of(lambda: write_ids(Parts.from_symusic(score), vocabulary), 3 * repeats),
+        "ours": best_of(lambda: write_ids(Parts.from_symusic(score), vocabulary), repeats),
         "miditok_behind": best_of(
             lambda: miditok.encode(prepared, no_preprocess_score=True), repeats
         ),
         "ours_behind": best_of(
-            lambda: write_ids(Parts.from_symusic(prepared), vocabulary), 3 * repeats
+            lambda: write_ids(Parts.from_symusic(prepared), vocabulary), repeats
         ),
-        "ours_score": best_of(lambda: tokenizer.encode(own), 3 * repeats),
+        "ours_score": best_of(lambda: tokenizer.encode(own), repeats),
     }
 
 
