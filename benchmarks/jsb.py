@@ -41,7 +41,14 @@ from musegen.training.trainer import Trainer
 
 GOALS = {"valid": 0.38, "valid_averaged": 0.365}
 """Nats a voice and step, at most."""
-SHAPE = {"width": 256, "layers": 4, "heads": 8, "kv_heads": 4, "dropout": 0.3}
+SHAPE = {
+    "width": 192,
+    "layers": 4,
+    "heads": 6,
+    "kv_heads": 3,
+    "head_width": 128,
+    "dropout": 0.25,
+}
 PARTS = ("relative", "channels", "transposing", "pretraining", "dropout", "blanks", "ema")
 
 
@@ -143,7 +150,7 @@ def trained(
 
 def main() -> bool:
     parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--pretrain", default="", metavar="FOLDER,...", help="four-voice MIDI")
@@ -153,7 +160,7 @@ def main() -> bool:
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--decay", type=float, default=0.5)
     parser.add_argument("--ema", type=float, default=0.99)
-    parser.add_argument("--blank", type=float, default=0.2, help="share of inputs not told")
+    parser.add_argument("--blank", type=float, default=0.15, help="share of inputs not told")
     parser.add_argument("--every", type=int, default=100, help="steps between validations")
     parser.add_argument("--set", default="{}", metavar="JSON", help="changes to the shape")
     parser.add_argument("--test", action="store_true", help="score the test split too")
