@@ -39,6 +39,7 @@ CHANNELS = (
     *((f"held_{voice}", HELD + 1) for voice in VOICES),
     *((f"came_{voice}", 2 * LEAP + 2) for voice in VOICES),
     *((f"gap_{lower}", 2 * GAP + 2) for lower in VOICES[1:]),
+    *((f"voice_{place}", len(VOICES) + 1) for place in VOICES),
 )
 
 
@@ -126,10 +127,13 @@ def figures(ids: np.ndarray) -> set[tuple[int, ...]]:
     return {tuple(steps[i : i + FIGURE].tolist()) for i in range(len(steps) - FIGURE + 1)}
 
 
-def window(steps: np.ndarray, start: int, collection: int = 0) -> dict[str, np.ndarray]:
+def window(
+    steps: np.ndarray, start: int, collection: int = 0, order: Sequence[int] = range(4)
+) -> dict[str, np.ndarray]:
     """The arrays of the steps (T, V), which begin `start` steps into their piece, each padded with
-    0 to (WINDOW, ...).
+    0 to (WINDOW, ...). The voices are predicted in `order`, each from those before it.
     """
+    steps = steps[:, list(order)]
     count = len(steps)
     rows = np.zeros((WINDOW, len(VOICES)), np.int64)
     rows[1:count] = steps[:-1]
@@ -138,6 +142,7 @@ def window(steps: np.ndarray, start: int, collection: int = 0) -> dict[str, np.n
     channels = np.zeros((WINDOW, len(CHANNELS)), np.int64)
     channels[:count] = side_channels(steps, start)
     channels[:count, 3] = collection
+    channels[:count, -len(VOICES) :] = np.array(order) + 1
     places = np.arange(WINDOW, dtype=np.float32)[:, None]
     live = np.arange(WINDOW) < count
     return {
@@ -192,15 +197,15 @@ class Windows:
         batch_size: int,
         seed: int,
         *,
-        blank: float = 0.0,
+        orders: float = 0.0,
         transpose: bool = True,
     ) -> None:
         """`pools` are pieces and the share of the windows that come from them; each pool is told
-        from the others by a side channel. `blank` of the voices and of the side channels of a
-        window's rows are not told, against learning the pieces by heart.
+        from the others by a side channel. In a share `orders` of the windows the voices are
+        predicted in another order than from the top, drawn at random.
         """
         self.batch_size, self.seed = batch_size, seed
-        self.blank, self.transpose = blank, transpose
+        self.orders, self.transpose = orders, transpose
         self.pieces = [(piece, n) for n, (pool, _) in enumerate(pools) for piece in pool]
         chances = [
             share * np.array([len(piece) for piece in pool]) / sum(len(piece) for piece in pool)
@@ -219,11 +224,8 @@ class Windows:
             start = 0 if rng.random() < 0.2 else int(rng.integers(last + 1))
             part = piece[start : start + WINDOW]
             by = [shift for shift in shifts(part) if -6 <= shift <= 6] if self.transpose else [0]
-            one = window(shifted(part, int(rng.choice(by))), start, pool)
-            if self.blank:
-                for name in ("rows", "channels"):
-                    one[name][rng.random(one[name].shape) < self.blank] = 0
-            made.append(one)
+            order = rng.permutation(4).tolist() if rng.random() < self.orders else range(4)
+            made.append(window(shifted(part, int(rng.choice(by))), start, pool, order))
         return stacked(made)
 
 

@@ -48,15 +48,26 @@ SHAPE = {
     "kv_heads": 3,
     "head_width": 128,
     "dropout": 0.25,
+    "input_dropout": 0.15,
 }
-PARTS = ("relative", "channels", "transposing", "pretraining", "dropout", "blanks", "ema")
+PARTS = (
+    "relative",
+    "channels",
+    "transposing",
+    "pretraining",
+    "dropout",
+    "input_dropout",
+    "orders",
+    "ema",
+)
 
 
 def config_of(without: Sequence[str], changes: dict[str, Any]) -> TransformerConfig:
     """The model's shape."""
     shape = {**SHAPE, **changes}
-    if "dropout" in without:
-        shape["dropout"] = 0.0
+    for name in ("dropout", "input_dropout"):
+        if name in without:
+            shape[name] = 0.0
     return TransformerConfig(
         field_sizes=(chorales.IDS,) * len(chorales.VOICES),
         field_names=chorales.VOICES,
@@ -88,6 +99,7 @@ class Fitting:
 def nats(model: Transformer, scored: chorales.Scored, semitones: Sequence[int]) -> dict[str, float]:
     """Nats a voice and step, as they are and averaged over transpositions."""
     model.eval()
+    device = next(model.parameters()).device
     chance: dict[int, np.ndarray] = {}
     total: np.ndarray | None = None
     count: np.ndarray | None = None
@@ -97,8 +109,9 @@ def nats(model: Transformer, scored: chorales.Scored, semitones: Sequence[int]) 
         ]
         found = []
         for batch in scored.batches(shift):
-            tensors = {k: torch.as_tensor(v) for k, v in fitting(batch, model.config).items()}
-            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=False):
+            own_batch = fitting(batch, model.config)
+            tensors = {k: torch.as_tensor(v).to(device) for k, v in own_batch.items()}
+            with torch.inference_mode():
                 logits = model(tensors)
             own = torch.stack(
                 [
@@ -110,7 +123,7 @@ def nats(model: Transformer, scored: chorales.Scored, semitones: Sequence[int]) 
                 -1,
             )
             live = tensors["notes"][..., None].expand_as(own)
-            found.append(torch.where(live, own, 0.0).numpy())
+            found.append(torch.where(live, own, 0.0).cpu().numpy())
         each = np.concatenate(found)
         if total is None:
             total = np.zeros((len(scored.windows), *each.shape[1:]))
@@ -125,7 +138,12 @@ def nats(model: Transformer, scored: chorales.Scored, semitones: Sequence[int]) 
 
 
 def trained(
-    config: TransformerConfig, source: Any, held_out: Any, settings: TrainerConfig, seed: int
+    config: TransformerConfig,
+    source: Any,
+    held_out: Any,
+    settings: TrainerConfig,
+    seed: int,
+    device: str,
 ) -> tuple[Transformer, float]:
     """A trained model (the running mean of its weights, where one is kept), and CPU seconds."""
     torch.manual_seed(seed)
@@ -136,6 +154,7 @@ def trained(
         settings,
         Fitting(source, config),
         Fitting(held_out, config),
+        device=device,
         on_progress=lambda p: (
             print(f"  step {p.step} of {p.steps}, {p.elapsed_s:.0f} s, {p.text()}", flush=True)
             if p.validation
@@ -160,7 +179,8 @@ def main() -> bool:
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--decay", type=float, default=0.5)
     parser.add_argument("--ema", type=float, default=0.99)
-    parser.add_argument("--blank", type=float, default=0.15, help="share of inputs not told")
+    parser.add_argument("--orders", type=float, default=0.0, help="share of other voice orders")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--every", type=int, default=100, help="steps between validations")
     parser.add_argument("--set", default="{}", metavar="JSON", help="changes to the shape")
     parser.add_argument("--test", action="store_true", help="score the test split too")
@@ -201,11 +221,16 @@ def main() -> bool:
             [(splits["train"], 1.0 - sum(shares)), *others],
             options.batch,
             seed,
-            blank=0.0 if "blanks" in without else options.blank,
+            orders=0.0 if "orders" in without else options.orders,
             transpose="transposing" not in without,
         )
         model, cpu_s = trained(
-            config, source, scored["valid"], dataclasses.replace(settings, seed=seed), seed
+            config,
+            source,
+            scored["valid"],
+            dataclasses.replace(settings, seed=seed),
+            seed,
+            options.device,
         )
         line: dict[str, Any] = {"seed": seed, "cpu_min": cpu_s / 60}
         line["parameters"] = sum(each.numel() for each in model.parameters())

@@ -1,6 +1,7 @@
-"""What may be done to a piece at batch time: another key, another tempo.
+"""What may be done to a piece at batch time: another key, tempo, loudness, another drummer's touch.
 
 On ids, by the tokenizer: transposition keeps every instrument in its range and never moves drums.
+Tracks are left out by the tokenizer too, where it cuts a document from a piece.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ TRIES = 4
 def augmented(
     rows: np.ndarray, tokenizer: Tokenizer, facts: CorpusFacts, rng: np.random.Generator
 ) -> np.ndarray:
-    """A piece (T, F), transposed and stretched by draws of `rng` within the corpus's bounds.
+    """A piece (T, F), varied by draws of `rng` within the corpus's bounds.
 
     The semitones are uniform in `facts.transpose` among those that the instruments can play; the
-    tempo's factor is log-uniform in `facts.tempo`.
+    tempo's factor is log-uniform in `facts.tempo`; the loudness moves by up to `facts.velocity`,
+    and of the drum strokes a share of `facts.drum_jitter` is struck a little harder or softer.
     """
     low, high = facts.transpose
     if low < high:
@@ -33,4 +35,8 @@ def augmented(
     if slow < fast:
         factor = float(np.exp(rng.uniform(np.log(slow), np.log(fast))))
         rows = tokenizer.stretch_tempo(rows, factor)
+    if facts.velocity:
+        rows = tokenizer.shift_velocities(rows, rng.uniform(-facts.velocity, facts.velocity))
+    if facts.drum_jitter:
+        rows = tokenizer.jitter_drums(rows, facts.drum_jitter, rng)
     return rows

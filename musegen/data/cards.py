@@ -57,6 +57,10 @@ class Augment:
     """Semitones, lowest and highest; drawn uniformly. Drums never move."""
     tempo: tuple[float, float] = (0.9, 1.1)
     """Factors on the tempo, drawn log-uniformly."""
+    velocity: int = 0
+    """How much louder or softer (of 1 to 127) a piece may become, drawn uniformly."""
+    drum_jitter: float = 0.0
+    """Share of the drum strokes that are struck a little harder or softer."""
 
     def __post_init__(self) -> None:
         low, high = self.transpose
@@ -65,6 +69,10 @@ class Augment:
         slow, fast = self.tempo
         if not 0.25 <= slow <= 1 <= fast <= 4:
             raise ConfigError(f"augment.tempo {[slow, fast]} must be [slow, fast] around 1.0")
+        if not 0 <= self.velocity <= 64:
+            raise ConfigError(f"augment.velocity {self.velocity} must be from 0 to 64")
+        if not 0.0 <= self.drum_jitter <= 1.0:
+            raise ConfigError(f"augment.drum_jitter {self.drum_jitter} must be from 0 to 1")
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,13 @@ def _write(
                 key=keys[record["key"]],
             )
         facts = {
-            corpus.name: CorpusFacts(corpus.weight, corpus.augment.transpose, corpus.augment.tempo)
+            corpus.name: CorpusFacts(
+                corpus.weight,
+                corpus.augment.transpose,
+                corpus.augment.tempo,
+                corpus.augment.velocity,
+                corpus.augment.drum_jitter,
+            )
             for corpus in collection.corpora
         }
         writer.close(

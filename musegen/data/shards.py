@@ -64,6 +64,8 @@ class CorpusFacts:
     weight: float = 1.0
     transpose: tuple[int, int] = (-5, 6)
     tempo: tuple[float, float] = (0.9, 1.1)
+    velocity: int = 0
+    drum_jitter: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,13 @@ def _words(data: Mapping[str, Any]) -> dict[str, list[str]]:
 def _facts(data: Mapping[str, Any]) -> CorpusFacts:
     low, high = data["transpose"]
     slow, fast = data["tempo"]
-    return CorpusFacts(float(data["weight"]), (int(low), int(high)), (float(slow), float(fast)))
+    return CorpusFacts(
+        float(data["weight"]),
+        (int(low), int(high)),
+        (float(slow), float(fast)),
+        int(data.get("velocity", 0)),  # shards of before have neither
+        float(data.get("drum_jitter", 0.0)),
+    )
 
 
 class ShardWriter:

@@ -121,11 +121,24 @@ class Transformer(Autoregressive, GenerativeModel):
 
     def _field_logits(self, batch: Batch) -> tuple[Tensor, ...]:
         """F logits (B * T, V_f)."""
+        if self.training and self.config.input_dropout:
+            batch = self._partly_told(batch)
         states = self.states(batch).flatten(0, 1)
         if self.heads is None:
             size = self.config.field_sizes[0]
             return (F.linear(states, self.model.embed_tokens.weight[:size]),)
         return self.heads(states, batch["targets"].flatten(0, 1), batch["rows"].flatten(0, 1))
+
+    def _partly_told(self, batch: Batch) -> dict[str, Tensor]:
+        """The batch with a share of its ids and side channels set to 0; targets stay."""
+        share = self.config.input_dropout
+        hidden = {
+            name: torch.where(
+                torch.rand(batch[name].shape, device=batch[name].device) < share, 0, batch[name]
+            )
+            for name in ("rows", "channels")
+        }
+        return {**batch, **hidden}
 
     def loss(self, batch: Batch) -> Loss:
         """Cross-entropy over all fields, in nats a row that bears loss.

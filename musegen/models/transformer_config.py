@@ -52,6 +52,9 @@ class TransformerConfig:
     """Rows that one window of training holds, and the cache of sampling."""
     dropout: float = 0.0
     """Share of numbers dropped from what each block adds to the state, in training."""
+    input_dropout: float = 0.0
+    """Share of the ids and side channels of input rows that are not told in training (they become
+    0): word dropout, against learning pieces by heart (arXiv 1511.06349, section 3.1.1)."""
     rope_theta: float = 10_000.0
     """Base of the geometric row of rotation speeds (RoPE, arXiv 2104.09864)."""
     norm_eps: float = 1e-5
@@ -102,8 +105,11 @@ class TransformerConfig:
             )
         if self.relative_heads and (self.field_heads != "mlp" or len(self.field_sizes) == 1):
             raise ConfigError("relative_heads needs several fields and field_heads = 'mlp'")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ConfigError(f"dropout = {self.dropout}: must be at least 0 and less than 1")
+        for name in ("dropout", "input_dropout"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ConfigError(
+                    f"{name} = {getattr(self, name)}: must be at least 0 and less than 1"
+                )
         if self.ffn_multiple <= 0 or self.head_width < 0 or self.rope_theta <= 1:
             raise ConfigError("ffn_multiple, head_width and rope_theta must be positive")
 

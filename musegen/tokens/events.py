@@ -32,13 +32,12 @@ from musegen.tokens.tokenizer import (
     Sample,
     Tokenizer,
 )
+from musegen.tokens.variants import jittered, louder, stretched, transposed
 from musegen.tokens.vocabulary import (
     DRUM_PITCH,
     DRUM_PROGRAM,
     FIRST_POSITION,
     PITCH,
-    TEMPO,
-    TRACK,
     EventVocabulary,
 )
 
@@ -342,47 +341,16 @@ class EventTokenizer(Tokenizer):
         return np.asarray(rows)[:, 0] >= FIRST_POSITION
 
     def transpose(self, rows: np.ndarray, semitones: int) -> np.ndarray | None:
-        rows = np.asarray(rows)
-        if not semitones:
-            return rows
-        head, pitch = rows[:, 0], rows[:, 1].astype(np.int64)
-        moved = (head >= FIRST_POSITION) & (pitch < DRUM_PITCH)
-        if not moved.any():
-            return rows
-        new = pitch + semitones * moved
-        if not self._playable(rows, pitch, new, moved):
-            return None
-        result = rows.copy()
-        result[:, 1] = new
-        return result
-
-    def _playable(
-        self, rows: np.ndarray, pitch: np.ndarray, new: np.ndarray, moved: np.ndarray
-    ) -> bool:
-        """Whether the moved pitches stay in range (or no further out than the music already is)."""
-        from musegen.music.ranges import instrument_range
-
-        is_track = rows[:, 0] == TRACK
-        programs = rows[is_track, 1].astype(np.int64) - self.vocabulary.first_program
-        program = programs[np.maximum(np.cumsum(is_track) - 1, 0)]
-        for value in np.unique(program[moved]).tolist():
-            here = moved & (program == value)
-            low, high = instrument_range(value)
-            if new[here].min() - PITCH < min(low, pitch[here].min() - PITCH):
-                return False
-            if new[here].max() - PITCH > max(high, pitch[here].max() - PITCH):
-                return False
-        return True
+        return transposed(rows, semitones, self.vocabulary)
 
     def stretch_tempo(self, rows: np.ndarray, factor: float) -> np.ndarray:
-        vocabulary = self.vocabulary
-        rows = np.asarray(rows)
-        is_tempo = rows[:, 0] == TEMPO
-        classes = rows[is_tempo, 1].astype(np.int64) - vocabulary.first_tempo
-        result = rows.copy()
-        bpm = vocabulary.tempo_bpm[np.clip(classes, 0, vocabulary.tempos - 1)] * factor
-        result[is_tempo, 1] = vocabulary.first_tempo + vocabulary.tempo_class(bpm)
-        return result
+        return stretched(rows, factor, self.vocabulary)
+
+    def shift_velocities(self, rows: np.ndarray, by: float) -> np.ndarray:
+        return louder(rows, by, self.vocabulary)
+
+    def jitter_drums(self, rows: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+        return jittered(rows, share, rng, self.vocabulary)
 
     def meter_for(self, numerator: int, denominator: int) -> tuple[int, int]:
         if self.vocabulary.holds_bar(numerator, denominator):

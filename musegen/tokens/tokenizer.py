@@ -193,6 +193,14 @@ class Tokenizer(ABC):
     def stretch_tempo(self, rows: np.ndarray, factor: float) -> np.ndarray:
         """The piece with every tempo times `factor`, within the preset's tempi."""
 
+    def shift_velocities(self, rows: np.ndarray, by: float) -> np.ndarray:
+        """The piece louder by so much of 1 to 127; as it is where the preset has no loudness."""
+        return rows
+
+    def jitter_drums(self, rows: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+        """A share of the drum strokes a little otherwise; as it is where a preset cannot."""
+        return rows
+
     @abstractmethod
     def meter_for(self, numerator: int, denominator: int) -> tuple[int, int]:
         """The meter itself if bars of it can be written, else the nearest in length."""
