@@ -9,7 +9,6 @@ Letters: K bars, J tracks, T rows, N documents.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import tempfile
 from collections import defaultdict
@@ -25,6 +24,7 @@ import torch
 from musegen.data.build import build
 from musegen.data.shards import ShardPiece, ShardSet
 from musegen.evaluation.intervals import ratio_interval
+from musegen.evaluation.likelihood import HeldOutDocuments, network_nats
 from musegen.tokens.controls import CellControls, PieceControls, estimate_key
 from musegen.tokens.events import EventTokenizer
 from musegen.tokens.grid import Grid
@@ -293,18 +293,13 @@ def plain_nats(
     network: Any, shards: ShardSet, tokenizer: EventTokenizer, pieces: Sequence[ShardPiece]
 ) -> np.ndarray:
     """(pieces, 2): nats and notes in at most four plain windows of each, as validation counts."""
-    from musegen.data.batches import ValidBatches
+    splits = sorted({piece.split for piece in pieces})
+    documents = HeldOutDocuments.of(shards, splits, tokenizer, tokenizer, CONTEXT)
+    scored = network_nats(network, documents, tokenizer)
+    found = dict(zip(map(_place, scored.pieces), np.stack(scored.by_piece(), 1), strict=True))
+    return np.array([found[_place(piece)] for piece in pieces])
 
-    result = []
-    network.eval()
-    for piece in pieces:
-        own = dataclasses.replace(shards, pieces=(piece,))
-        batches = ValidBatches(own, tokenizer, 4, CONTEXT, max_batches=1, split=piece.split)
-        nats = np.zeros(2)
-        for batch in batches.batches():
-            tensors = {key: torch.as_tensor(value) for key, value in batch.items()}
-            with torch.inference_mode():
-                total, notes = network.loss(tensors).metrics["nats_per_note"]
-            nats += float(total), float(notes)
-        result.append(nats)
-    return np.array(result)
+
+def _place(piece: ShardPiece) -> tuple[str, int]:
+    """What tells a piece from all others of its shards."""
+    return piece.shard, piece.offset

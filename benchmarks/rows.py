@@ -26,8 +26,8 @@ import numpy as np
 from bench import arguments, report
 
 PRESETS = {"rows": "events", "flat": "remi"}
-BATCH_ROWS = 8
-LENGTH = 512
+WINDOWS = {"events": (8, 512), "remi": (2, 2048)}
+"""Rows of a batch and positions of each: as many positions, and about as many notes a window."""
 TIMED_STEPS = 12
 
 
@@ -46,11 +46,12 @@ def train(shards: Any, preset: str, minutes: float, seed: int) -> tuple[Any, dic
     family = GENERATORS["transformer"]
     tokenizer = load_tokenizer(preset)
     config = RunConfig.of(family, "tiny", tokenizer, seed=seed)
-    batches = TrainBatches(shards, tokenizer, BATCH_ROWS, LENGTH, seed=seed)
+    rows, length = WINDOWS[preset]
+    batches = TrainBatches(shards, tokenizer, rows, length, seed=seed)
 
     def run(steps: int) -> Any:
         torch.manual_seed(seed)
-        network = family.model_class()(config.model)
+        network = family.model_class()(dataclasses.replace(config.model, context=length))
         training = dataclasses.replace(config.training, steps=steps, validate_every=0)
         with Prefetch(batches) as ahead:
             Trainer(network, training, ahead, device="cpu").fit()
@@ -68,36 +69,15 @@ def train(shards: Any, preset: str, minutes: float, seed: int) -> tuple[Any, dic
     return network, {"steps": steps, "cpu_s": used_s, "notes_per_s": notes * steps / used_s}
 
 
-def held_out(network: Any, shards: Any, preset: str, names: list[tuple[str, str]]) -> np.ndarray:
-    """(pieces, 2): nats and notes of each held-out piece, its windows one after another."""
-    import torch
-
-    from musegen.data.batches import ValidBatches
+def held_out(network: Any, shards: Any, preset: str, pieces: int) -> Any:
+    """What the windows of held-out pieces cost."""
+    from musegen.evaluation.likelihood import HeldOutDocuments, network_nats
     from musegen.tokens.tokenizer import load_tokenizer
 
-    tokenizer = load_tokenizer(preset)
-    by_name = {(piece.corpus, piece.name): piece for piece in shards.split("valid")}
-    loss = network.players()[0].loss
-    result = []
-    network.eval()
-    for name in names:
-        own = dataclasses.replace(shards, pieces=(by_name[name],))
-        nats = 0.0
-        for batch in ValidBatches(own, tokenizer, 4, LENGTH, max_batches=10_000).batches():
-            tensors = {key: torch.as_tensor(value) for key, value in batch.items()}
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-                total, _ = loss(tensors).metrics["nats_per_note"]
-            nats += float(total)
-        result.append((nats, by_name[name].notes))
-    return np.array(result)
-
-
-def interval(difference: np.ndarray, notes: np.ndarray) -> tuple[float, float]:
-    """95% bootstrap interval, over pieces, of the difference in nats per note."""
-    rng = np.random.default_rng(0)
-    draws = rng.integers(len(notes), size=(2000, len(notes)))
-    means = difference[draws].sum(1) / notes[draws].sum(1)
-    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
+    own = load_tokenizer(preset)
+    rows = load_tokenizer(PRESETS["rows"])  # in which the shards of the held-out pieces are
+    documents = HeldOutDocuments.of(shards, ("valid",), rows, own, WINDOWS[preset][1], pieces)
+    return network_nats(network, documents, own)
 
 
 def main() -> None:
@@ -109,6 +89,7 @@ def main() -> None:
     options = parser.parse_args()
     from musegen.data.build import build
     from musegen.data.shards import ShardSet
+    from musegen.evaluation.likelihood import difference
 
     minutes = 0.15 if options.quick else options.minutes
     files = 60 if options.quick else options.files
@@ -119,18 +100,11 @@ def main() -> None:
             folder = Path(temporary) / preset
             build(options.data or "music21", folder, preset=preset, max_files=files)
             shards[layout] = ShardSet.open(folder)
-        named = [
-            {(piece.corpus, piece.name) for piece in own.split("valid")} for own in shards.values()
-        ]
-        both = sorted(set.intersection(*named))
-        chosen = [
-            both[i] for i in np.linspace(0, len(both) - 1, min(pieces, len(both))).astype(int)
-        ]
         rows, found = [], {}
         for layout, preset in PRESETS.items():
             network, facts = train(shards[layout], preset, minutes, options.seed)
-            found[layout] = held_out(network, shards[layout], preset, chosen)
-            nats, notes = found[layout].sum(0)
+            found[layout] = held_out(network, shards["rows"], preset, pieces)
+            nats, notes = map(float, map(np.sum, found[layout].by_piece()))
             size = sum(parameter.numel() for parameter in network.parameters())
             rows.append(
                 {
@@ -143,21 +117,20 @@ def main() -> None:
                     "nats/note": round(nats / notes, 3),
                 }
             )
-        # Both are divided by the same notes: those of the rows, where the two differ by a few.
-        notes = found["rows"][:, 1]
-        difference = found["flat"][:, 0] - found["rows"][:, 0]
-        gain = float(difference.sum() / notes.sum())
-        low, high = interval(difference, notes)
-        better = int((difference > 0).sum())
+        nats, notes = zip(*(each.by_piece() for each in found.values()), strict=True)
+        lower = nats[1] / notes[1] - nats[0] / notes[0]
+        gain = difference(found["flat"], found["rows"])
+        if gain is None:
+            raise SystemExit("no held-out piece was scored")
         print(
-            f"flat - rows: {gain:.3f} nats per note, 95% interval {low:.3f} to {high:.3f}; "
-            f"rows better in {better} of {len(chosen)} pieces"
+            f"flat - rows: {gain.value:.3f} nats per note, 95% interval {gain.low:.3f} to "
+            f"{gain.high:.3f}; rows better in {int((lower > 0).sum())} of {len(lower)} pieces"
         )
         speed = rows[0]["notes/s"] / rows[1]["notes/s"]
         report(
             "rows",
             rows,
-            {"nats_per_note_lower": gain, "training_notes_per_second": speed},
+            {"nats_per_note_lower": gain.value, "training_notes_per_second": speed},
             {"nats_per_note_lower": 0.5, "training_notes_per_second": 2.0},
         )
 
