@@ -158,11 +158,11 @@ def run(name: str, folder: Path, steps: int, device: str, seed: int, size: str) 
     begin = time.perf_counter()
     workers = 2 if where.type == "cuda" else 0
     prepare = pinned if where.type == "cuda" else None
-    with Prefetch(batches, depth=4, workers=workers, prepare=prepare) as ahead:
+    with Prefetch(seen(batches), depth=4, workers=workers, prepare=prepare) as ahead:
         trainer = Trainer(
             network,
             training,
-            seen(ahead),
+            ahead,
             seen(ValidBatches(shards, tokenizer, rows, length, max_batches=6)),
             device=device,
             on_progress=on_progress,

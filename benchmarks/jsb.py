@@ -35,6 +35,7 @@ import numpy as np
 import torch
 from bench import arguments, report
 
+from musegen.models.base import Loss
 from musegen.models.transformer import Transformer, TransformerConfig
 from musegen.training.config import TrainerConfig
 from musegen.training.trainer import Trainer
@@ -96,6 +97,39 @@ class Fitting:
         return (fitting(batch, self.config) for batch in self.source.batches())
 
 
+class Student(Transformer):
+    """A chorale model that also learns what its teachers think of each voice and step.
+
+    In training its target is a mixture of the note that follows and of the mean of the teachers'
+    distributions (Hinton et al. 2015, arXiv 1503.02531; for few data Timiryasov and Tastet 2023,
+    arXiv 2308.02019).
+    """
+
+    def __init__(self, config: TransformerConfig, teachers: Sequence[Transformer], share: float):
+        super().__init__(config)
+        self._teachers = (teachers,)  # in a tuple, so that they are no parameters of the student
+        self.share = share
+
+    def loss(self, batch: Any) -> Loss:
+        """Cross-entropy with the mixture in training, the plain one in validation."""
+        plain = super().loss
+        if not self.training:
+            return plain(batch)
+        with torch.no_grad():
+            taught = [each._field_logits(batch) for each in self._teachers[0]]
+        weights = batch["weights"].flatten()
+        total = weights.new_zeros(())
+        targets = batch["targets"].flatten(0, 1)
+        for voice, logits in enumerate(self._field_logits(batch)):
+            log = torch.log_softmax(logits.float(), -1)
+            soft = torch.stack([torch.softmax(each[voice].float(), -1) for each in taught]).mean(0)
+            hard = -log.gather(-1, targets[:, voice, None])[:, 0]
+            mixed = self.share * -(soft * log).sum(-1) + (1 - self.share) * hard
+            total = total + (mixed * weights).sum()
+        rows = (weights > 0).sum()
+        return Loss(total / rows.clamp(min=1), {"nats_per_row": (total.detach(), rows)}, rows)
+
+
 def nats(model: Transformer, scored: chorales.Scored, semitones: Sequence[int]) -> dict[str, float]:
     """Nats a voice and step, as they are and averaged over transpositions."""
     model.eval()
@@ -144,10 +178,12 @@ def trained(
     settings: TrainerConfig,
     seed: int,
     device: str,
+    teachers: Sequence[Transformer] = (),
+    share: float = 0.0,
 ) -> tuple[Transformer, float]:
     """A trained model (the running mean of its weights, where one is kept), and CPU seconds."""
     torch.manual_seed(seed)
-    model = Transformer(config)
+    model = Student(config, teachers, share) if teachers else Transformer(config)
     begin = time.process_time()
     trainer = Trainer(
         model,
@@ -164,6 +200,7 @@ def trained(
     trainer.fit()
     if trainer.ema is not None:
         trainer.ema.swap()
+    model.eval()
     return model, time.process_time() - begin
 
 
@@ -180,6 +217,9 @@ def main() -> bool:
     parser.add_argument("--decay", type=float, default=0.5)
     parser.add_argument("--ema", type=float, default=0.99)
     parser.add_argument("--orders", type=float, default=0.0, help="share of other voice orders")
+    parser.add_argument("--teachers", type=int, default=0, help="models that teach the scored one")
+    parser.add_argument("--taught", type=float, default=0.7, help="share of their word")
+    parser.add_argument("--student-steps", type=int, default=3000)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--every", type=int, default=100, help="steps between validations")
     parser.add_argument("--set", default="{}", metavar="JSON", help="changes to the shape")
@@ -217,21 +257,33 @@ def main() -> bool:
     table = []
     seeds = 1 if options.quick else options.seeds
     for seed in range(options.first_seed, options.first_seed + seeds):
-        source = chorales.Windows(
-            [(splits["train"], 1.0 - sum(shares)), *others],
-            options.batch,
-            seed,
-            orders=0.0 if "orders" in without else options.orders,
-            transpose="transposing" not in without,
-        )
-        model, cpu_s = trained(
-            config,
-            source,
-            scored["valid"],
-            dataclasses.replace(settings, seed=seed),
-            seed,
-            options.device,
-        )
+        teachers: list[Transformer] = []
+        cpu_s = 0.0
+        for number in range(options.teachers + 1):
+            own = seed + 1000 * number
+            source = chorales.Windows(
+                [(splits["train"], 1.0 - sum(shares)), *others],
+                options.batch,
+                own,
+                orders=0.0 if "orders" in without else options.orders,
+                transpose="transposing" not in without,
+            )
+            last = number == options.teachers
+            steps = options.student_steps if teachers and last else settings.steps
+            model, took_s = trained(
+                config,
+                source,
+                scored["valid"],
+                dataclasses.replace(settings, seed=own, steps=60 if options.quick else steps),
+                own,
+                options.device,
+                teachers if last else (),
+                options.taught,
+            )
+            cpu_s += took_s
+            teachers.append(model)
+            if not last:
+                print(f"  teacher {number}: {nats(model, scored['valid'], range(1))}", flush=True)
         line: dict[str, Any] = {"seed": seed, "cpu_min": cpu_s / 60}
         line["parameters"] = sum(each.numel() for each in model.parameters())
         for name in ("valid", "test") if options.test else ("valid",):
