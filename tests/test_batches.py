@@ -193,6 +193,19 @@ def test_transposition_keeps_ranges_and_never_moves_drums(tokenizer: Tokenizer) 
     assert min(moved) >= -2 and len(moved) > 4
 
 
+def test_augmentation_changes_loudness_within_bounds(tokenizer: Tokenizer) -> None:
+    rows = tokenizer.encode(piece(2, 4)).rows
+    facts = CorpusFacts(1.0, (0, 0), (1.0, 1.0), velocity=16)
+    moved = [
+        augmented(rows, tokenizer, facts, np.random.default_rng(seed))[:, 2].astype(int)
+        - rows[:, 2]
+        for seed in range(20)
+    ]
+    most = 16 / (128 / tokenizer.vocabulary.velocities)
+    assert {np.sign(change).sum() > 0 for change in moved} == {True, False}
+    assert max(np.abs(change).max() for change in moved) <= most
+
+
 def test_augmentation_changes_tempo_within_bounds(tokenizer: Tokenizer) -> None:
     rows = tokenizer.encode(piece(1, 8)).rows
     facts = CorpusFacts(1.0, (0, 0), (0.5, 2.0))

@@ -157,6 +157,32 @@ def test_transposition_leaves_drums_and_respects_ranges():
     assert tokenizer.transpose(rows, 60) is None
 
 
+def test_loudness_moves_every_note_and_nothing_else():
+    tokenizer = load_tokenizer("events")
+    rows = tokenizer.encode(band()).rows
+    louder = tokenizer.shift_velocities(rows, 8)
+    is_note = tokenizer.note_rows(rows)
+    assert np.array_equal(louder[:, [0, 1, 3]], rows[:, [0, 1, 3]])
+    assert np.array_equal(louder[~is_note], rows[~is_note])
+    assert set((louder[is_note, 2].astype(int) - rows[is_note, 2]).tolist()) == {2}
+    loudest = tokenizer.shift_velocities(rows, 200)
+    assert set(loudest[is_note, 2].tolist()) == {tokenizer.vocabulary.velocities}
+    assert tokenizer.shift_velocities(rows, -200)[is_note, 2].min() == 1
+
+
+def test_drum_jitter_touches_a_share_of_the_drums_alone():
+    tokenizer = load_tokenizer("events")
+    rows = tokenizer.encode(band()).rows
+    drum = rows[:, 1] >= DRUM_PITCH
+    same = tokenizer.jitter_drums(rows, 0.0, np.random.default_rng(0))
+    assert np.array_equal(same, rows)
+    other = tokenizer.jitter_drums(rows, 1.0, np.random.default_rng(0))
+    change = other[:, 2].astype(int) - rows[:, 2]
+    assert set(change[drum & tokenizer.note_rows(rows)].tolist()) <= {-1, 0, 1}
+    assert np.any(change[drum]) and not np.any(change[~drum])
+    assert np.array_equal(other[:, [0, 1, 3]], rows[:, [0, 1, 3]])
+
+
 def test_tempo_is_stretched_by_class():
     tokenizer = load_tokenizer("events")
     rows = tokenizer.encode(band()).rows

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from musegen.errors import ConfigError
 from musegen.models.base import parameters_of
 from musegen.models.registry import GENERATORS
 from musegen.models.transformer import Transformer, TransformerConfig
@@ -114,6 +115,26 @@ def test_relative_heads_weigh_distances():
     logits = heads(states, torch.ones(3, 3, dtype=torch.long), rows)[1]
     assert logits.argmax(-1)[:2].tolist() == [3, 5]
     assert (logits != 0).sum(-1).tolist() == [1, 1, 0]
+
+
+def test_input_dropout_hides_inputs_in_training_alone():
+    model = make(input_dropout=0.5)
+    batch = batch_for(model.config)
+    seen = []
+    model.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[:2]))
+    model.eval()
+    quiet = model.loss(batch)
+    model.train()
+    torch.manual_seed(0)
+    loud = model.loss(batch)
+    assert all(torch.equal(*pair) for pair in zip(seen[0], (batch["rows"], batch["channels"])))
+    hidden = (seen[1][0] == 0) & (batch["rows"] != 0)
+    share = hidden.sum() / (batch["rows"] != 0).sum()
+    assert 0.3 < float(share) < 0.7
+    assert torch.equal(seen[1][0][~hidden], batch["rows"][~hidden])
+    assert float(quiet.weight) == float(loud.weight)
+    with pytest.raises(ConfigError, match="input_dropout"):
+        make(input_dropout=1.0)
 
 
 def test_packed_documents_do_not_see_each_other():
