@@ -71,6 +71,7 @@ def test_cards_are_toml_files_named_after_themselves() -> None:
         ({"augment": {"tempo": [0.9]}}, "two numbers"),
         ({"augment": {"velocity": 90}}, "from 0 to 64"),
         ({"augment": {"drum_jitter": 1.5}}, "from 0 to 1"),
+        ({"augment": {"programs": -1.0}}, "from 0 to 1"),
         ({"members": [{"card": "jsb", "weight": 0}]}, "above 0"),
         ({"members": [{"weight": 1}]}, "missing card"),
         ({"drum_map": {"22": 200}}, "pitches"),

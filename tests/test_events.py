@@ -14,6 +14,7 @@ from musegen.tokens.tokenizer import PieceInfo, load_tokenizer, tokenizer_from_d
 from musegen.tokens.vocabulary import (
     BAR,
     DRUM_PITCH,
+    DRUM_PROGRAM,
     END,
     FIRST_POSITION,
     START,
@@ -155,6 +156,36 @@ def test_transposition_leaves_drums_and_respects_ranges():
     assert set(change[is_note & ~drum].tolist()) == {3}
     assert set(change[~is_note | drum].tolist()) == {0}
     assert tokenizer.transpose(rows, 60) is None
+
+
+def test_other_instruments_play_the_same_notes():
+    tokenizer = load_tokenizer("events")
+    score = band()
+    rows = tokenizer.encode(score).rows
+    programs = tokenizer.programs_of(rows)
+    assert programs[-1] == DRUM_PROGRAM and len(programs) > 1
+    old = programs[0]
+    last = 80  # a lead, which has no range and comes after all the others
+    other = tokenizer.change_programs(rows, {old: last})
+    assert tokenizer.programs_of(other) == tuple(sorted({*programs} - {old} | {last}))
+    before, after = tokenizer.decode(rows), tokenizer.decode(other)
+    moved = {track.program: track for track in after.tracks if not track.is_drum}
+    for track in before.tracks:
+        if not track.is_drum:
+            there = moved[last if track.program == old else track.program]
+            np.testing.assert_array_equal(there.notes, track.notes)
+    assert np.array_equal(tokenizer.change_programs(rows, {}), rows)
+    piccolo = tokenizer.change_programs(rows, {33: 72})
+    assert np.array_equal(piccolo, rows)  # it cannot play as low
+
+
+def test_a_part_song_moves_to_one_sound():
+    tokenizer = load_tokenizer("events")
+    voice = note_array([(0, 480, 60, 80), (480, 480, 62, 80)])
+    song = Score(tracks=tuple(Track(voice, program=0) for _ in range(4)))
+    rows = tokenizer.change_programs(tokenizer.encode(song).rows, {0: 52})
+    assert tokenizer.programs_of(rows) == (52,) * 4
+    assert np.array_equal(tokenizer.encode(tokenizer.decode(rows)).rows, rows)
 
 
 def test_loudness_moves_every_note_and_nothing_else():

@@ -1,4 +1,4 @@
-"""What may be done to a piece at batch time: another key, tempo, loudness, another drummer's touch.
+"""What may be done to a piece at batch time: another key, tempo, loudness, other players.
 
 On ids, by the tokenizer: transposition keeps every instrument in its range and never moves drums.
 Tracks are left out by the tokenizer too, where it cuts a document from a piece.
@@ -6,9 +6,12 @@ Tracks are left out by the tokenizer too, where it cuts a document from a piece.
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
 from musegen.data.shards import CorpusFacts
+from musegen.music.kinship import kin
 from musegen.tokens.tokenizer import Tokenizer
 
 TRIES = 4
@@ -22,7 +25,8 @@ def augmented(
 
     The semitones are uniform in `facts.transpose` among those that the instruments can play; the
     tempo's factor is log-uniform in `facts.tempo`; the loudness moves by up to `facts.velocity`,
-    and of the drum strokes a share of `facts.drum_jitter` is struck a little harder or softer.
+    of the drum strokes a share of `facts.drum_jitter` is struck a little harder or softer, and a
+    share of `facts.programs` of the pieces has other instruments of the same kind.
     """
     low, high = facts.transpose
     if low < high:
@@ -35,6 +39,10 @@ def augmented(
     if slow < fast:
         factor = float(np.exp(rng.uniform(np.log(slow), np.log(fast))))
         rows = tokenizer.stretch_tempo(rows, factor)
+    if facts.programs and rng.random() < facts.programs:
+        counts: Counter[int] = Counter(tokenizer.programs_of(rows))
+        other = {old: int(rng.choice(kin(old, count))) for old, count in sorted(counts.items())}
+        rows = tokenizer.change_programs(rows, other)
     if facts.velocity:
         rows = tokenizer.shift_velocities(rows, rng.uniform(-facts.velocity, facts.velocity))
     if facts.drum_jitter:

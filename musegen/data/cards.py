@@ -61,6 +61,8 @@ class Augment:
     """How much louder or softer (of 1 to 127) a piece may become, drawn uniformly."""
     drum_jitter: float = 0.0
     """Share of the drum strokes that are struck a little harder or softer."""
+    programs: float = 0.0
+    """Share of the pieces that get other instruments of the same kind: a choir for an organ."""
 
     def __post_init__(self) -> None:
         low, high = self.transpose
@@ -71,8 +73,9 @@ class Augment:
             raise ConfigError(f"augment.tempo {[slow, fast]} must be [slow, fast] around 1.0")
         if not 0 <= self.velocity <= 64:
             raise ConfigError(f"augment.velocity {self.velocity} must be from 0 to 64")
-        if not 0.0 <= self.drum_jitter <= 1.0:
-            raise ConfigError(f"augment.drum_jitter {self.drum_jitter} must be from 0 to 1")
+        for name in ("drum_jitter", "programs"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"augment.{name} {getattr(self, name)} must be from 0 to 1")
 
 
 @dataclass(frozen=True)

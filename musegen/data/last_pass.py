@@ -115,6 +115,7 @@ def _write(
                 corpus.augment.tempo,
                 corpus.augment.velocity,
                 corpus.augment.drum_jitter,
+                corpus.augment.programs,
             )
             for corpus in collection.corpora
         }

@@ -66,6 +66,7 @@ class CorpusFacts:
     tempo: tuple[float, float] = (0.9, 1.1)
     velocity: int = 0
     drum_jitter: float = 0.0
+    programs: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -208,8 +209,9 @@ def _facts(data: Mapping[str, Any]) -> CorpusFacts:
         float(data["weight"]),
         (int(low), int(high)),
         (float(slow), float(fast)),
-        int(data.get("velocity", 0)),  # shards of before have neither
+        int(data.get("velocity", 0)),  # shards of before have none of these
         float(data.get("drum_jitter", 0.0)),
+        float(data.get("programs", 0.0)),
     )
 
 

@@ -32,7 +32,14 @@ from musegen.tokens.tokenizer import (
     Sample,
     Tokenizer,
 )
-from musegen.tokens.variants import jittered, louder, stretched, transposed
+from musegen.tokens.variants import (
+    instances_of,
+    jittered,
+    louder,
+    reinstrumented,
+    stretched,
+    transposed,
+)
 from musegen.tokens.vocabulary import (
     DRUM_PITCH,
     DRUM_PROGRAM,
@@ -199,12 +206,7 @@ class EventTokenizer(Tokenizer):
 
     def instances_of(self, programs: np.ndarray) -> np.ndarray:
         """(J,): how many tracks of the same program stand before each, at most instances - 1."""
-        seen: dict[int, int] = {}
-        result = np.zeros(len(programs), dtype=np.int64)
-        for index, program in enumerate(programs.tolist()):
-            result[index] = min(seen.get(program, 0), self.vocabulary.instances - 1)
-            seen[program] = seen.get(program, 0) + 1
-        return result
+        return instances_of(programs, self.vocabulary)
 
     # --- Rows to scores ------------------------------------------------------------------------
 
@@ -348,6 +350,12 @@ class EventTokenizer(Tokenizer):
 
     def shift_velocities(self, rows: np.ndarray, by: float) -> np.ndarray:
         return louder(rows, by, self.vocabulary)
+
+    def change_programs(self, rows: np.ndarray, programs: Mapping[int, int]) -> np.ndarray:
+        return reinstrumented(rows, programs, self.vocabulary)
+
+    def programs_of(self, rows: np.ndarray) -> tuple[int, ...]:
+        return tuple(Grid.from_rows(rows, self.vocabulary).programs.tolist())
 
     def jitter_drums(self, rows: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
         return jittered(rows, share, rng, self.vocabulary)

@@ -197,6 +197,14 @@ class Tokenizer(ABC):
         """The piece louder by so much of 1 to 127; as it is where the preset has no loudness."""
         return rows
 
+    def programs_of(self, rows: np.ndarray) -> tuple[int, ...]:
+        """The program of each track, 128 for drums; none where the preset cannot say."""
+        return ()
+
+    def change_programs(self, rows: np.ndarray, programs: Mapping[int, int]) -> np.ndarray:
+        """The piece with other instruments, program by program, where these can play it."""
+        return rows
+
     def jitter_drums(self, rows: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
         """A share of the drum strokes a little otherwise; as it is where a preset cannot."""
         return rows

@@ -1,4 +1,5 @@
-"""The same music otherwise: rows of the events presets in another key, tempo, loudness, touch.
+"""The same music otherwise: rows of the events presets in another key, tempo, loudness, on other
+instruments.
 
 What augmentation draws from (musegen/data/augment.py); each is a function from plain rows (T, 4) to
 plain rows.
@@ -6,8 +7,11 @@ plain rows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
+from musegen.tokens.grid import Grid
 from musegen.tokens.vocabulary import (
     DRUM_PITCH,
     FIRST_POSITION,
@@ -17,7 +21,7 @@ from musegen.tokens.vocabulary import (
     EventVocabulary,
 )
 
-__all__ = ["jittered", "louder", "stretched", "transposed"]
+__all__ = ["instances_of", "jittered", "louder", "reinstrumented", "stretched", "transposed"]
 
 
 def transposed(rows: np.ndarray, semitones: int, vocabulary: EventVocabulary) -> np.ndarray | None:
@@ -58,6 +62,50 @@ def _playable(
         if new[here].max() - PITCH > max(high, pitch[here].max() - PITCH):
             return False
     return True
+
+
+def reinstrumented(
+    rows: np.ndarray, programs: Mapping[int, int], vocabulary: EventVocabulary
+) -> np.ndarray:
+    """With other instruments: program -> program, of those that can play all of the part.
+
+    Tracks come back in canonical order, by program, and are counted anew.
+    """
+    from musegen.music.ranges import instrument_range
+
+    grid = Grid.from_rows(rows, vocabulary)
+    bars, tracks = grid.num_bars, grid.num_tracks
+    track = np.repeat(np.arange(bars * tracks) % tracks, grid.counts.ravel())
+    new = grid.programs.copy()
+    for old, other in programs.items():
+        pitch = grid.notes[np.isin(track, np.flatnonzero(grid.programs == old)), 1] - PITCH
+        low, high = instrument_range(other)
+        if len(pitch) and low <= pitch.min() and pitch.max() <= high:
+            new[grid.programs == old] = other
+    order = np.argsort(new, kind="stable")
+    cells = (np.arange(bars)[:, None] * tracks + order).ravel()
+    counts = grid.counts.ravel()[cells]
+    offsets = np.concatenate(([0], np.cumsum(counts)))
+    notes = np.repeat(grid.offsets[cells] - offsets[:-1], counts) + np.arange(len(grid.notes))
+    moved = Grid(
+        meters=grid.meters,
+        tempos=grid.tempos,
+        programs=new[order],
+        instances=instances_of(new[order], vocabulary),
+        notes=grid.notes[notes],
+        offsets=offsets,
+    )
+    return moved.rows(vocabulary)
+
+
+def instances_of(programs: np.ndarray, vocabulary: EventVocabulary) -> np.ndarray:
+    """(J,): how many tracks of the same program stand before each, at most instances - 1."""
+    seen: dict[int, int] = {}
+    result = np.zeros(len(programs), dtype=np.int64)
+    for index, program in enumerate(programs.tolist()):
+        result[index] = min(seen.get(program, 0), vocabulary.instances - 1)
+        seen[program] = seen.get(program, 0) + 1
+    return result
 
 
 def stretched(rows: np.ndarray, factor: float, vocabulary: EventVocabulary) -> np.ndarray:
