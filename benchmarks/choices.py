@@ -197,13 +197,15 @@ def run(name: str, folder: Path, steps: int, device: str, seed: int, size: str) 
     documents = HeldOutDocuments.of(shards, ("valid",), tokenizer, tokenizer, length)
     if untold:
         documents = dataclasses.replace(documents, samples=tuple(map(silent, documents.samples)))
-    scored = network_nats(network, documents, tokenizer)
-    cost = {
-        f"{piece.corpus}/{piece.name}": (nats, notes)
-        for piece, nats, notes in zip(
-            scored.pieces, *map(np.ndarray.tolist, scored.by_piece()), strict=True
-        )
-    }
+
+    def costs(own: HeldOutDocuments) -> dict[str, tuple[float, float]]:
+        scored = network_nats(network, own, tokenizer)
+        nats, notes = (column.tolist() for column in scored.by_piece())
+        names = [f"{piece.corpus}/{piece.name}" for piece in scored.pieces]
+        return dict(zip(names, zip(nats, notes, strict=True), strict=True))
+
+    cost = costs(documents)
+    moved = costs(reinstrumented(documents, shards, tokenizer, length)) if channels else {}
     return {
         "name": name,
         "parameters": sum(each.numel() for each in network.parameters()),
