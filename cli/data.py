@@ -156,6 +156,54 @@ def build_shards(
     )
 
 
+@app.command("arrange")
+def arrange_shards(
+    shards: Annotated[Path, typer.Argument(metavar="SHARDS", help="Of `musegen data build`.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder of the new shards.")],
+    num: Annotated[int, typer.Option("--num", min=1, help="How many arrangements.")] = 800,
+    share: Annotated[
+        float,
+        typer.Option("--share", min=0.01, max=0.5, help="Of what training draws, at most a half."),
+    ] = 0.25,
+    styles: Annotated[
+        str, typer.Option("--styles", metavar="NAME,...", help="As in swing,funk; all by default.")
+    ] = "",
+    midi: Annotated[
+        Path | None, typer.Option("--midi", metavar="DIR", help="Also write them here as MIDI.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on stderr.")] = False,
+) -> None:
+    """Add arrangements for bands to shards: their own tunes, drummers, and rules for the rest.
+
+    Only what is in the split `train` is used, and arrangements are in it.
+    """
+    import dataclasses
+
+    from musegen.data.arrange import arrange
+
+    with console.progress("arranging", quiet=quiet) as report_progress:
+        made = arrange(
+            shards,
+            out,
+            num=num,
+            share=share,
+            styles=[name.strip() for name in styles.split(",") if name.strip()],
+            seed=seed,
+            midi=midi,
+            on_progress=report_progress,
+        )
+    if as_json:
+        console.out_json({**dataclasses.asdict(made), "seed": seed})
+        return
+    console.table(("style", "pieces"), list(made.by_style.items()))
+    print(
+        f"{made.pieces} arrangements, {made.notes} notes, of {made.tunes} tunes and "
+        f"{made.performances} performances (seed {seed}) in {out}"
+    )
+
+
 @app.command("index")
 def index(
     shards: Annotated[
