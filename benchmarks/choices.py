@@ -1,6 +1,6 @@
 """Why the default model is as it is: short runs of equal budget, each with one thing otherwise.
 
-    python benchmarks/choices.py --data SHARDS --flat SHARDS [--steps 1600] [--device cuda --jobs 8]
+    python benchmarks/choices.py --data SHARDS --flat SHARDS --arranged SHARDS --device cuda --jobs 8
 
 SHARDS are built by `musegen data build`, those of `--flat` with `--preset remi`. Every run sees as
 many positions (a batch is 32 rows of 512, or 8 of 2,048 flat tokens) and anneals fully. The figure
@@ -69,6 +69,8 @@ CHANGES: dict[str, tuple[str, ...]] = {
     "no augmentation": ("data.augment=false",),
     "loudness and drums varied": (),
     "other instruments": (),
+    "arrangements in a quarter": (),
+    "arrangements in half": (),
     "dropout 0.2": ("model.dropout=0.2",),
     "input dropout 0.1": ("model.input_dropout=0.1",),
     "weight decay 0.5": ("training.weight_decay=0.5",),
@@ -80,6 +82,10 @@ VARIED: dict[str, dict[str, Any]] = {
     "other instruments": {"programs": 0.4},
 }
 """What the cards say otherwise in these runs."""
+
+
+ARRANGED = {"arrangements in a quarter": 0.25, "arrangements in half": 0.5}
+"""Share of the draws."""
 
 
 def without(channels: np.ndarray, names: list[str]) -> np.ndarray:
@@ -104,6 +110,18 @@ def reinstrumented(documents: Any, shards: Any, tokenizer: Any, length: int) -> 
         samples += [window for window in own if len(window.rows) > 1]
         piece_of += [number] * (len(samples) - len(piece_of))
     return dataclasses.replace(documents, samples=tuple(samples), piece_of=tuple(piece_of))
+
+
+def arranged_share(shards: Any) -> float:
+    """Of the draws of the shards as they are."""
+    from musegen.data.batches import PIECE_CAP
+
+    table = shards.split("train")
+    names = np.array(table.words["corpus"])[table.column("corpus")]
+    weigh = np.minimum(table.column("length"), PIECE_CAP) * np.array(
+        [shards.corpora[name].weight for name in names]
+    )
+    return float(weigh[names == "arranged"].sum() / weigh.sum())
 
 
 class Untold:
@@ -143,6 +161,15 @@ def run(name: str, folder: Path, steps: int, device: str, seed: int, size: str) 
         said = VARIED[name]
         varied = {key: dataclasses.replace(one, **said) for key, one in shards.corpora.items()}
         shards = dataclasses.replace(shards, corpora=varied)
+    if name in ARRANGED:
+        one = shards.corpora["arranged"]
+        share, made = ARRANGED[name], arranged_share(shards)
+        weight = one.weight * share / (1 - share) * (1 - made) / made
+        weighed = {**shards.corpora, "arranged": dataclasses.replace(one, weight=weight)}
+        shards = dataclasses.replace(shards, corpora=weighed)
+    plain = {key: dataclasses.replace(one, programs=0.0) for key, one in shards.corpora.items()}
+    if name != "other instruments":
+        shards = dataclasses.replace(shards, corpora=plain)
     tokenizer = load_tokenizer(shards.tokenizer_file())
     family = GENERATORS["transformer"]
     config = RunConfig.of(family, size, tokenizer, seed=seed, max_steps=steps)
@@ -237,7 +264,7 @@ def table(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "difference": round(gap.value, 3),
                 "from": round(gap.low, 3),
                 "to": round(gap.high, 3),
-                "other instruments": _mean(one["on other instruments"]),
+                "other instruments": _mean(one.get("on other instruments", {})),
             }
         )
     return rows
@@ -251,6 +278,7 @@ def _mean(cost: dict[str, Any]) -> float | str:
 def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--flat", type=Path, metavar="FOLDER", help="shards of the preset remi")
+    parser.add_argument("--arranged", type=Path, metavar="FOLDER", help="of `data arrange`")
     parser.add_argument("--steps", type=int, default=1600)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
@@ -263,6 +291,7 @@ def main() -> None:
     steps = 8 if options.quick else options.steps
     if options.one:
         folder = options.flat if options.one == "flat tokens" else options.data
+        folder = options.arranged if options.one in ARRANGED else folder
         found = run(options.one, folder, steps, options.device, options.seed, size)
         path = options.out / f"{options.one.replace(' ', '_')}.json"
         path.write_text(json.dumps(found), encoding="utf-8")
@@ -283,6 +312,8 @@ def main() -> None:
             build("music21", flat, preset="remi", max_files=20)
         if flat is None:
             names = [name for name in names if name != "flat tokens"]
+        if options.arranged is None:
+            names = [name for name in names if name not in ARRANGED]
         out = options.out or Path(temporary) / "runs"
         out.mkdir(parents=True, exist_ok=True)
 
@@ -294,6 +325,7 @@ def main() -> None:
             command += ["--steps", str(steps), "--seed", str(options.seed)]
             command += ["--device", options.device, *(("--quick",) if options.quick else ())]
             command += ["--flat", flat] if flat is not None else []
+            command += ["--arranged", options.arranged] if options.arranged is not None else []
             if subprocess.run(command).returncode:
                 print(f"{name}: failed", file=sys.stderr, flush=True)
 

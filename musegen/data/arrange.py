@@ -150,7 +150,7 @@ def arrange(
                 tokenizer=source.tokenizer_name,
                 field_names=source.field_names,
                 field_sizes=source.field_sizes,
-                corpora={**source.corpora, ARRANGED: CorpusFacts(weight)},
+                corpora={**source.corpora, ARRANGED: CorpusFacts(weight, programs=0.2)},
                 may_ship=source.may_ship,
             )
         finally:
