@@ -60,6 +60,13 @@ def train(
     max_minutes: Annotated[
         float | None, typer.Option(min=0.01, help="Stop after so many minutes.")
     ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL|DIR",
+            help="Begin with the weights of this model (default, or a checkpoint): fine-tuning.",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where --out stopped.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     seed: Annotated[
@@ -114,6 +121,7 @@ def train(
             asked.pop("data"),
             out,
             max_minutes=max_minutes,
+            init=init,
             resume=resume,
             device=device,
             source=source,

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from musegen import __version__
-from musegen.config import apply_overrides
 from musegen.errors import CheckpointError, UsageError
 from musegen.model import Model
-from musegen.models.registry import family_named
+from musegen.models.registry import GENERATORS, family_named
 from musegen.music.piece import Piece
 from musegen.provenance import Provenance
 from musegen.sampling.stream import OnBar, OnEvent
@@ -265,6 +264,7 @@ def train(
     overrides: Iterable[str] = (),
     max_steps: int | None = None,
     max_minutes: float | None = None,
+    init: str | os.PathLike[str] | None = None,
     resume: bool = False,
     device: str = "auto",
     seed: int = 0,
@@ -284,6 +284,7 @@ def train(
         preset: how music becomes ids, when `data` is not built yet; `events` if None.
         overrides: `["model.width=256", "training.learning_rate=0.002", "data.batch_size=16"]`.
         max_steps, max_minutes: how long; 1,000 steps if neither is given.
+        init: a model (name or folder) whose shape and weights to begin with: fine-tuning.
         resume: go on from `out/last`, bit for bit as if never interrupted.
         device, seed: where, and the seed of everything random.
         source: where a card's files lie.
@@ -297,8 +298,7 @@ def train(
     Returns:
         A summary: steps, validation loss before and after, the best, seconds, whether interrupted.
     """
-    import torch
-
+    from musegen.data.arrange import with_arrangements
     from musegen.data.batches import TrainBatches, ValidBatches
     from musegen.data.build import open_or_build
     from musegen.data.prefetch import Prefetch
@@ -307,6 +307,7 @@ def train(
     from musegen.training.device import batch_workers, pinned, resolve_device
     from musegen.training.distributed import Processes, joined
     from musegen.training.folder import check_out
+    from musegen.training.initial import initial
     from musegen.training.run import RunConfig
     from musegen.training.trainer import Trainer
 
@@ -329,7 +330,15 @@ def train(
         config = RunConfig.of(
             kind, size, tokenizer, seed=seed, max_steps=max_steps, max_minutes=max_minutes
         )
-        config = apply_overrides(config, overrides)
+        config, network = initial(config, overrides, family, GENERATORS, init)
+        shards = with_arrangements(
+            shards,
+            out / "arranged",
+            config.data.arrangements,
+            config.data.arranged_share,
+            seed,
+            on_progress,
+        )
         length = config.data.length or config.model.context
         batches = TrainBatches(
             shards,
@@ -349,8 +358,7 @@ def train(
             length,
             max_batches=config.data.validation_batches,
         )
-        torch.manual_seed(seed)
-        return shards, tokenizer, config, batches, held_out, kind.model_class()(config.model)
+        return shards, tokenizer, config, batches, held_out, network
 
     def trained(processes: Processes) -> dict[str, Any]:
         shards, tokenizer, config, batches, held_out, network = processes.first(

@@ -300,6 +300,15 @@ def test_train_then_compose(tmp_path):
     )
     piece = musegen.compose(songs / "song0.mid", bars=1, model=tmp_path / "model", random_seed=1)
     assert check_midi(piece.to_bytes()) == []
+    finer = {**options, "max_steps": 1, "overrides": ["training.learning_rate=1e-9"]}
+    other = musegen.train(songs, tmp_path / "finer", init=tmp_path / "model", **finer)
+    best = summary["best"]  # that training begins where this one was best, but for bf16
+    assert other["first_validation"]["nats_per_note"] == pytest.approx(best, rel=1e-2)
+    changed = {**options, "overrides": ["model.width=64"]}
+    with pytest.raises(UsageError, match="change the model's shape"):
+        musegen.train(songs, tmp_path / "wide", init=tmp_path / "model", **changed)
+    with pytest.raises(UsageError, match="another preset"):
+        musegen.train(songs, tmp_path / "flat", init=tmp_path / "model", preset="remi", **finer)
     with pytest.raises(OutputError, match="--resume"):  # nothing that was trained is lost
         musegen.train(songs, tmp_path / "model", **options)
     with pytest.raises(UsageError, match="built as events"):
