@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from musegen.data.arrange import arrange
+import musegen
+from musegen.data.arrange import arrange, with_arrangements
 from musegen.data.arranger import COMFORT, Drumming, arranged
 from musegen.data.band_styles import STYLES
 from musegen.data.lead_sheets import BAR, KINDS, UNIT, LeadSheet, lead_sheet
@@ -234,6 +235,33 @@ def test_the_same_seed_gives_the_same_shards(shards: Path, tmp_path: Path) -> No
         arrange(shards, folder, num=4, styles=["rock"], seed=seed)
     read = [b"".join(path.read_bytes() for path in sorted(folder.iterdir())) for folder in folders]
     assert read[0] == read[1] != read[2]
+
+
+def test_a_training_makes_its_arrangements(shards: Path, tmp_path: Path) -> None:
+    options = {
+        "size": "tiny",
+        "overrides": [
+            "model.width=32",
+            "model.layers=1",
+            "model.heads=2",
+            "model.context=128",
+            "data.batch_size=2",
+            "data.arrangements=7",
+            "data.arranged_share=0.5",
+            "training.validate_every=0",
+        ],
+        "device": "cpu",
+    }
+    # The drummers here play rock and jazz alone.
+    with pytest.raises(DataError, match="no drumming in 4/4 for funk"):
+        musegen.train(shards, tmp_path / "none", max_steps=2, **options)
+    arrange(shards, tmp_path / "model" / "arranged", num=7, share=0.5, styles=["rock"])
+    rich = ShardSet.open(tmp_path / "model" / "arranged")
+    kept = with_arrangements(ShardSet.open(shards), tmp_path / "model" / "arranged", 7, 0.5, 0)
+    assert kept.digest() == rich.digest() != ShardSet.open(shards).digest()
+    assert with_arrangements(rich, tmp_path / "never", 7, 0.5, 0) is rich
+    summary = musegen.train(rich.folder, tmp_path / "run", max_steps=2, **options)
+    assert summary["step"] == 2
 
 
 def test_what_cannot_be_arranged_is_said(shards: Path, tmp_path: Path) -> None:

@@ -22,10 +22,9 @@ from musegen.data.lead_sheets import BAR, UNIT, LeadSheet, lead_sheet
 from musegen.data.shards import TOKENIZER_FILE, CorpusFacts, ShardSet, ShardWriter
 from musegen.errors import DataError, OutputError, UsageError
 from musegen.music.score import Score
-from musegen.music.writer import write_midi
 from musegen.tokens.tokenizer import Tokenizer, load_tokenizer
 
-__all__ = ["ARRANGED", "Arrangements", "arrange"]
+__all__ = ["ARRANGED", "Arrangements", "arrange", "with_arrangements"]
 
 ARRANGED = "arranged"
 """The corpus that arrangements are in."""
@@ -128,6 +127,8 @@ def arrange(
                 encoding = tokenizer.encode(score)
                 title = f"{name}_{number:05d}"
                 if midi is not None:
+                    from musegen.music.writer import write_midi  # shards alone need no mido
+
                     write_midi(score, Path(midi) / f"{title}.mid")
                 writer.add(
                     encoding.rows,
@@ -162,6 +163,25 @@ def arrange(
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return Arrangements(str(out), num, notes, counts, len(sheets), len(drumming), round(weight, 4))
+
+
+def with_arrangements(
+    shards: ShardSet,
+    folder: Path,
+    num: int,
+    share: float,
+    seed: int,
+    on_progress: Callable[[int, int, str], None] | None = None,
+) -> ShardSet:
+    """The shards with so many arrangements, made in `folder` unless they are there.
+
+    Raises what `arrange` does. Shards that hold arrangements come back as they are.
+    """
+    if not num or ARRANGED in shards.corpora:
+        return shards
+    if not folder.is_dir():
+        arrange(shards.folder, folder, num=num, share=share, seed=seed, on_progress=on_progress)
+    return ShardSet.open(folder)
 
 
 def _copy(source: ShardSet, writer: ShardWriter) -> float:

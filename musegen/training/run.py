@@ -30,6 +30,11 @@ class BatchConfig:
     """Share of documents with cells given ahead of others, for infilling and accompaniment."""
     told: float = 0.5
     """Share of documents that are told controls of their cells, each dropped at random."""
+    arrangements: int = 0
+    """How many arrangements for bands are made of the training pieces and added to them; shards
+    that hold some already stay as they are."""
+    arranged_share: float = 0.25
+    """Share of the draws that these have."""
     validation_batches: int = 24
     """Batches of held-out windows in each validation, at most."""
     prefetch: int = 4
@@ -43,12 +48,16 @@ class BatchConfig:
         for name in ("batch_size", "validation_batches", "prefetch"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}: must be 1 or more")
-        for name in ("length", "workers"):
+        for name in ("length", "workers", "arrangements"):
             if (getattr(self, name) or 0) < 0:
                 raise ConfigError(f"{name} = {getattr(self, name)}: must not be negative")
         for name in ("masked", "told"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"{name} = {getattr(self, name)}: must be from 0 to 1")
+        if not 0.0 < self.arranged_share <= 0.5:
+            raise ConfigError(
+                f"arranged_share = {self.arranged_share}: must be above 0 and at most 0.5"
+            )
 
 
 @dataclass(frozen=True)
