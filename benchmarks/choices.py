@@ -1,6 +1,6 @@
 """Why the default model is as it is: short runs of equal budget, each with one thing otherwise.
 
-    python benchmarks/choices.py --data SHARDS --flat SHARDS --arranged SHARDS --device cuda --jobs 8
+    python benchmarks/choices.py --data SHARDS --flat SHARDS --arranged SHARDS [--device cuda]
 
 SHARDS are built by `musegen data build`, those of `--flat` with `--preset remi`. Every run sees as
 many positions (a batch is 32 rows of 512, or 8 of 2,048 flat tokens) and anneals fully. The figure
@@ -42,7 +42,10 @@ BASE = (
     "data.batch_size=32",
     "training.ema=0.99",
 )
-"""The shipped shape; `--preset small` is what these change."""
+"""The shipped shape; the size `small` is what these change."""
+
+TINY = ("data.told=0.7", "data.batch_size=16", "training.ema=0.99")
+"""With `--size tiny`: for a CPU."""
 
 FLAT_LENGTH = 2048
 """Flat tokens a window: about the notes of 512 rows."""
@@ -173,7 +176,7 @@ def run(name: str, folder: Path, steps: int, device: str, seed: int, size: str) 
     tokenizer = load_tokenizer(shards.tokenizer_file())
     family = GENERATORS["transformer"]
     config = RunConfig.of(family, size, tokenizer, seed=seed, max_steps=steps)
-    config = apply_overrides(config, [*(BASE if size == "small" else ()), *CHANGES[name]])
+    config = apply_overrides(config, [*(BASE if size == "small" else TINY), *CHANGES[name]])
     training = dataclasses.replace(
         config.training, validate_every=max(1, steps // 8), log_every=max(1, steps // 8)
     )
@@ -280,6 +283,7 @@ def main() -> None:
     parser.add_argument("--flat", type=Path, metavar="FOLDER", help="shards of the preset remi")
     parser.add_argument("--arranged", type=Path, metavar="FOLDER", help="of `data arrange`")
     parser.add_argument("--steps", type=int, default=1600)
+    parser.add_argument("--size", choices=("small", "tiny"), default="small")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
@@ -287,7 +291,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="keep a JSON file a run here; what is there stays")
     parser.add_argument("--one", help="one run, in this process; its JSON goes to --out")
     options = parser.parse_args()
-    size = "tiny" if options.quick else "small"
+    size = "tiny" if options.quick else options.size
     steps = 8 if options.quick else options.steps
     if options.one:
         folder = options.flat if options.one == "flat tokens" else options.data
@@ -322,7 +326,7 @@ def main() -> None:
             if path.exists():
                 return
             command = [sys.executable, __file__, "--one", name, "--data", data, "--out", out]
-            command += ["--steps", str(steps), "--seed", str(options.seed)]
+            command += ["--steps", str(steps), "--seed", str(options.seed), "--size", size]
             command += ["--device", options.device, *(("--quick",) if options.quick else ())]
             command += ["--flat", flat] if flat is not None else []
             command += ["--arranged", options.arranged] if options.arranged is not None else []
