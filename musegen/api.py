@@ -299,9 +299,9 @@ def train(
         A summary: steps, validation loss before and after, the best, seconds, whether interrupted.
     """
     from musegen.data.arrange import with_arrangements
-    from musegen.data.batches import TrainBatches, ValidBatches
     from musegen.data.build import open_or_build
     from musegen.data.prefetch import Prefetch
+    from musegen.data.sources import batch_sources
     from musegen.training.card import model_card
     from musegen.training.checkpoint import save_model
     from musegen.training.device import batch_workers, pinned, resolve_device
@@ -340,23 +340,19 @@ def train(
             on_progress,
         )
         length = config.data.length or config.model.context
-        batches = TrainBatches(
+        batches, held_out = batch_sources(
+            kind.batches,
             shards,
             tokenizer,
             config.data.batch_size,
             length,
+            options=kind.batch_options(config.model),
+            held_out={"max_batches": config.data.validation_batches},
             seed=seed,
             augment=config.data.augment,
             mix=DocumentMix(config.data.masked, config.data.told),
             rank=processes.rank,
             world=processes.size,
-        )
-        held_out = ValidBatches(
-            shards,
-            tokenizer,
-            config.data.batch_size,
-            length,
-            max_batches=config.data.validation_batches,
         )
         return shards, tokenizer, config, batches, held_out, network
 

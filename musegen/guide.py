@@ -40,6 +40,8 @@ class Advance:
     """(n, A) float64: the place of each row on each position axis."""
     restart: bool = False
     """Forget what came before: the cache starts empty."""
+    vectors: np.ndarray | None = None
+    """(n, D) float64, added to the embeddings of the rows: what a family tells besides ids."""
 
 
 @runtime_checkable

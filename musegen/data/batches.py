@@ -192,9 +192,13 @@ class TrainBatches(_Pieces):
             if page.room(row) < least:
                 break
 
-    def _draw(self, length: int, rng: np.random.Generator) -> Sample:
+    def _piece(self, rng: np.random.Generator) -> ShardPiece:
+        """A piece, by its length and the weight of its corpus."""
         chosen = int(np.searchsorted(self._cumulative, rng.random(), "right"))
-        piece = self.pieces[min(chosen, len(self.pieces) - 1)]
+        return self.pieces[min(chosen, len(self.pieces) - 1)]
+
+    def _draw(self, length: int, rng: np.random.Generator) -> Sample:
+        piece = self._piece(rng)
         rows = self.shards.rows(piece)
         if self.augment:
             rows = augmented(rows, self.tokenizer, self._facts(piece), rng)

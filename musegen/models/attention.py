@@ -1,4 +1,6 @@
-"""Causal attention within packed documents, with rotary positions from float coordinates.
+"""Attention within packed documents, with rotary positions from float coordinates.
+
+Causal, but where an encoder asks to look both ways.
 
 Letters: B batch, T rows, H query heads, K key-value heads, G = H / K, S size of a head, A axes.
 """
@@ -77,14 +79,20 @@ class Segments:
     very negative across documents; None where causality alone is right."""
     mask: Tensor | None
     """(B, 1, T, T), true where attention may look; None where causality alone is right."""
+    causal: bool = True
+    """False: a position also sees those behind it; then there is a mask."""
 
     @classmethod
-    def of(cls, segments: Tensor, explicit: bool, dtype: torch.dtype) -> Segments:
+    def of(
+        cls, segments: Tensor, explicit: bool, dtype: torch.dtype, causal: bool = True
+    ) -> Segments:
         """From segments (B, T): 0 for padding (at the end of a row), else the document's number."""
+        if not causal:
+            return cls(None, (segments[:, :, None] == segments[:, None, :])[:, None], False)
         if not explicit:  # nothing is read back: that would wait for the device in every step
             same = segments[:, :, None] == segments[:, None, :]
-            causal = torch.ones(same.shape[1:], dtype=torch.bool, device=same.device).tril()
-            return cls(None, (same & causal)[:, None])
+            before = torch.ones(same.shape[1:], dtype=torch.bool, device=same.device).tril()
+            return cls(None, (same & before)[:, None])
         highest = int(segments.max()) if segments.numel() else 0
         if highest <= 1:
             return cls(None, None)
@@ -110,7 +118,7 @@ def attend(
 
     Explicit matrix products on the CPU, scaled_dot_product_attention elsewhere.
     """
-    if mixed.device.type == "cpu":
+    if mixed.device.type == "cpu" and segments.causal:
         return _ChunkedAttention.apply(mixed, heads, kv_heads, *turning, segments.codes)
     batch, length, width = mixed.shape
     size, group = width // (heads + 2 * kv_heads), heads // kv_heads

@@ -104,6 +104,10 @@ class GenerativeModel(nn.Module):
         """The metric whose validation mean chooses the best checkpoint; lower is better."""
         return "loss"
 
+    def alarms(self, values: Mapping[str, float]) -> Sequence[str]:
+        """What held-out metrics say that the user should know, with what to change; often none."""
+        return ()
+
     @contextmanager
     def sampling(self) -> Iterator[None]:
         """Around all the steps of a sample: evaluation mode, without gradients."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from musegen.config import nearest
 from musegen.errors import UsageError
+from musegen.models.bar_vae_config import BarVaeConfig
 from musegen.models.transformer_config import TransformerConfig
 
 if TYPE_CHECKING:
@@ -33,6 +34,14 @@ class Family:
     """Where its class is, as "module:name": imported (with torch) when it is first needed."""
     presets: Mapping[str, Mapping[str, Any]]
     """Settings of each size, by name of the size: what a TOML table of them would hold."""
+    batches: str = "windows"
+    """What it trains on, by its name in musegen/data/sources.py."""
+    asks: tuple[str, ...] = ()
+    """Settings of its own that its batches must know."""
+
+    def batch_options(self, config: Any) -> dict[str, Any]:
+        """What its batches must know of these settings."""
+        return {name: getattr(config, name) for name in self.asks}
 
     def model_class(self) -> type[GenerativeModel]:
         """The class; imports torch."""
@@ -60,6 +69,19 @@ GENERATORS: dict[str, Family] = {
             "small": {"width": 256, "layers": 4, "heads": 4, "context": 512},
             "base": {"width": 384, "layers": 5, "heads": 6, "context": 1024},
         },
+    ),
+    "bar_vae": Family(
+        name="bar_vae",
+        description="variational autoencoder of bars, with a prior over the bars of a section",
+        config=BarVaeConfig,
+        model="musegen.models.bar_vae:BarVae",
+        presets={
+            "tiny": {"width": 96, "encoder_layers": 2, "decoder_layers": 2, "heads": 4},
+            "small": {"width": 192, "encoder_layers": 3, "decoder_layers": 4, "heads": 6},
+            "base": {"width": 256, "encoder_layers": 4, "decoder_layers": 4, "heads": 8},
+        },
+        batches="bars",
+        asks=("lead", "section", "longest"),
     ),
 }
 """Every family that musegen trains and samples."""

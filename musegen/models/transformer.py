@@ -30,10 +30,14 @@ INIT_STD = 0.02
 
 
 class Backbone(nn.Module):
-    """Embeddings, blocks and the last norm: one state a row."""
+    """Embeddings, blocks and the last norm: one state a row.
 
-    def __init__(self, config: TransformerConfig) -> None:
+    With `causal=False` it reads a document both ways, as an encoder does.
+    """
+
+    def __init__(self, config: TransformerConfig, causal: bool = True) -> None:
         super().__init__()
+        self.causal = causal
         self.fields = len(config.field_sizes)
         self.plain = self.fields == 1 and not config.channels
         offsets = config.table_offsets
@@ -68,12 +72,19 @@ class Backbone(nn.Module):
         return summed.view(*ids.shape[:2], table.shape[1])
 
     def forward(
-        self, rows: Tensor, channels: Tensor, coordinates: Tensor, segments: Tensor
+        self,
+        rows: Tensor,
+        channels: Tensor,
+        coordinates: Tensor,
+        segments: Tensor,
+        vectors: Tensor | None = None,
     ) -> Tensor:
-        """-> states (B, T, D)."""
+        """-> states (B, T, D); `vectors` (B, T, D) are added to the embeddings of the rows."""
         x = self.embed(rows, channels)
+        if vectors is not None:
+            x = x + vectors
         turning = self.rotation(coordinates)
-        prepared = Segments.of(segments, x.device.type == "cpu", working_dtype(x))
+        prepared = Segments.of(segments, x.device.type == "cpu", working_dtype(x), self.causal)
         added: Tensor | None = None
         for layer in self.layers:
             x, added = layer(x, added, turning, prepared)
@@ -111,15 +122,21 @@ class Transformer(Autoregressive, GenerativeModel):
 
     def states(self, batch: Batch) -> Tensor:
         """(B, T, D): the state from which the row after each position is predicted."""
-        return self.model(batch["rows"], batch["channels"], batch["coordinates"], batch["segments"])
+        return self.model(
+            batch["rows"],
+            batch["channels"],
+            batch["coordinates"],
+            batch["segments"],
+            batch.get("vectors"),
+        )
 
     def forward(self, batch: Batch) -> tuple[Tensor, ...]:
         """F logits (B, T, V_f); field f is given the fields of `targets` before it."""
         targets = batch["targets"]
-        flat = self._field_logits(batch)
+        flat = self.field_logits(batch)
         return tuple(logits.view(*targets.shape[:2], -1) for logits in flat)
 
-    def _field_logits(self, batch: Batch) -> tuple[Tensor, ...]:
+    def field_logits(self, batch: Batch) -> tuple[Tensor, ...]:
         """F logits (B * T, V_f)."""
         if self.training and self.config.input_dropout:
             batch = self._partly_told(batch)
@@ -149,7 +166,7 @@ class Transformer(Autoregressive, GenerativeModel):
         targets = batch["targets"].flatten(0, 1)  # (N, F)
         weights = batch["weights"].flatten()  # (N,)
         counted = weights > 0
-        logits = self._field_logits(batch)
+        logits = self.field_logits(batch)
         nats = torch.stack(
             [
                 F.cross_entropy(each.float(), targets[:, field], ignore_index=0, reduction="none")

@@ -267,7 +267,7 @@ class EventTokenizer(Tokenizer):
         if sounding.any():
             tracks = tracks[sounding]
             last = self._last_bar(counts[:, tracks], grid.tempos, first, length)
-        window = _part(grid, first, last, tracks)
+        window = grid.part(first, last, tracks)
         steps = _training_steps(window, mix.masked, rng)
         piece = PieceControls(
             key=estimate_key(window.notes, vocabulary) if rng.random() < 0.6 else 0,
@@ -295,7 +295,7 @@ class EventTokenizer(Tokenizer):
             last = self._last_bar(counts, grid.tempos, first, length)
             sounding = counts[first:last].sum(0) > 0
             tracks = tracks[sounding] if sounding.any() else tracks[:1]
-            window = _part(grid, first, last, tracks)
+            window = grid.part(first, last, tracks)
             document = layout(
                 window,
                 schedule(np.zeros((window.num_bars, window.num_tracks), dtype=bool)),
@@ -389,22 +389,6 @@ class EventTokenizer(Tokenizer):
         if not isinstance(vocabulary, dict):
             raise TokenError("events preset: 'vocabulary' must be an object")
         return cls(str(data.get("name", "events")), EventVocabulary.from_dict(vocabulary))
-
-
-def _part(grid: Grid, first: int, last: int, tracks: np.ndarray) -> Grid:
-    """Bars first..last-1 of some tracks, as a grid of its own."""
-    cells = (np.arange(first, last)[:, None] * grid.num_tracks + tracks[None]).ravel()
-    sizes = (grid.offsets[1:] - grid.offsets[:-1])[cells]
-    offsets = np.concatenate(([0], np.cumsum(sizes)))
-    source = np.repeat(grid.offsets[:-1][cells] - offsets[:-1], sizes) + np.arange(offsets[-1])
-    return Grid(
-        meters=grid.meters[first:last],
-        tempos=grid.tempos[first:last],
-        programs=grid.programs[tracks],
-        instances=grid.instances[tracks],
-        notes=grid.notes[source],
-        offsets=offsets,
-    )
 
 
 def _training_steps(grid: Grid, masked: float, rng: np.random.Generator) -> Steps:

@@ -68,6 +68,21 @@ class Grid:
         units = vocabulary.bar_units[self.meters]
         return np.concatenate(([0], np.cumsum(units))) / vocabulary.grid
 
+    def part(self, first: int, last: int, tracks: np.ndarray) -> Grid:
+        """Bars first..last-1 of some tracks, as a grid of its own."""
+        cells = (np.arange(first, last)[:, None] * self.num_tracks + tracks[None]).ravel()
+        sizes = (self.offsets[1:] - self.offsets[:-1])[cells]
+        offsets = np.concatenate(([0], np.cumsum(sizes)))
+        source = np.repeat(self.offsets[:-1][cells] - offsets[:-1], sizes) + np.arange(offsets[-1])
+        return Grid(
+            meters=self.meters[first:last],
+            tempos=self.tempos[first:last],
+            programs=self.programs[tracks],
+            instances=self.instances[tracks],
+            notes=self.notes[source],
+            offsets=offsets,
+        )
+
     def rows(self, vocabulary: EventVocabulary) -> np.ndarray:
         """The plain rows, (T, 4) uint16."""
         bars, tracks = self.num_bars, self.num_tracks

@@ -386,12 +386,22 @@ class Trainer:
         (self._validation_s,) = self.processes.agree(time.perf_counter() - start_s)
         state.last_validation = values
         log.write({"step": state.step, "validation": values})
+        self._warn(values, log)
         if self.on_progress is not None:
             value, elapsed_s = values[monitor], state.elapsed_s
             self.on_progress(
                 Progress(state.step, state.steps, value, elapsed_s, None, validation=values)
             )
         return values
+
+    def _warn(self, values: Mapping[str, float], log: JsonLog) -> None:
+        """Passes on what the family makes of the held-out metrics of a run that has begun."""
+        if not self.state.step:
+            return
+        for alarm in self.model.alarms(values):
+            if alarm not in self.notes:
+                log.write({"step": self.state.step, "note": alarm})
+                self.notes += (alarm,)
 
     def _shared_out(
         self, batches: Iterable[Mapping[str, np.ndarray]]

@@ -64,6 +64,9 @@ class Slots:
             for name in ("rows", "channels", "coordinates"):
                 new, old = getattr(advance, name)[here], getattr(part, name)[:count]
                 equal &= (new == old).all(axis=1)
+            if advance.vectors is not None or part.vectors is not None:
+                new, old = _vectors(advance, here), _vectors(part, slice(0, count))
+                equal &= (new == old).all(axis=1)
             agreeing = count if equal.all() else int(equal.argmin())
             same += agreeing
             if agreeing < len(part.rows):
@@ -101,4 +104,12 @@ class Slots:
 def _part(advance: Advance, start: int, end: int) -> Advance:
     """Some rows of an advance."""
     here = slice(start, end)
-    return Advance(advance.rows[here], advance.channels[here], advance.coordinates[here])
+    rows, channels, coordinates = advance.rows, advance.channels, advance.coordinates
+    vectors = None if advance.vectors is None else advance.vectors[here]
+    return Advance(rows[here], channels[here], coordinates[here], vectors=vectors)
+
+
+def _vectors(advance: Advance, here: slice) -> np.ndarray:
+    """(n, D) or (n, 1): what is added to some rows; 0 where it is nothing."""
+    rows = advance.rows[here]
+    return np.zeros((len(rows), 1)) if advance.vectors is None else advance.vectors[here]

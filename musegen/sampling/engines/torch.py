@@ -217,6 +217,9 @@ class TorchEngine:
             np.concatenate([part.channels for part in parts]),
             np.concatenate([part.coordinates for part in parts]),
             restart=True,
+            vectors=None
+            if any(part.vectors is None for part in parts)
+            else np.concatenate([np.asarray(part.vectors) for part in parts]),
         )
 
     def _pass(
@@ -236,6 +239,9 @@ class TorchEngine:
         longest, batch = max(counts), len(order)
         ids = np.zeros((batch, longest, self._fields + self._channels), dtype=np.int64)
         coordinates = np.zeros((batch, longest, int(self._axes.max()) + 1))
+        vectors = None
+        if any(part.vectors is not None for part in parts):
+            vectors = np.zeros((batch, longest, self._norm.shape[0]))
         for b, (slot, part, count) in enumerate(zip(order, parts, counts, strict=True)):
             rows = slice(skip[slot], skip[slot] + count)
             ids[b, :count, : self._fields] = part.rows[rows]
@@ -243,8 +249,10 @@ class TorchEngine:
             if self._channels:
                 ids[b, :count, self._fields :] = part.channels[rows]
             coordinates[b, :count] = part.coordinates[rows, : coordinates.shape[2]]
+            if vectors is not None and part.vectors is not None:
+                vectors[b, :count] = part.vectors[rows]
         starts = self._slots.lengths[order]
-        states = self._forward(ids, coordinates, starts, counts, first)
+        states = self._forward(ids, coordinates, starts, counts, first, vectors)
         last = torch.as_tensor(np.array(counts) - 1, device=self.device)
         index = torch.arange(batch, device=self.device)
         self._states[order] = states.view(batch, longest, -1)[index, last]
@@ -267,12 +275,15 @@ class TorchEngine:
         starts: np.ndarray,
         counts: Sequence[int],
         first: int,
+        vectors: np.ndarray | None = None,
     ) -> Tensor:
         """-> states (N * n, D) of all rows; the cache now holds them, at places first + 0..N-1."""
         batch, n = ids.shape[:2]
         size, heads, kv = self._size, self._heads, self._kv
         group, half = heads // kv, size // 2
         x = self._embed(ids)
+        if vectors is not None:
+            x = x + torch.from_numpy(vectors).to(self.device, self._wide).flatten(0, 1)
         angles = coordinates[:, :, self._axes, None] * self._speeds  # (N, n, H + K, S/2)
         turning = np.stack((np.cos(angles), np.sin(angles))).reshape(2, batch * n, heads + kv, half)
         cos, sin = torch.from_numpy(turning).to(self.device, self._wide)
