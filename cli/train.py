@@ -43,7 +43,12 @@ def train(
     ] = None,
     family: Annotated[
         str | None,
-        typer.Option(help="The family of models.  [default: transformer]", show_default=False),
+        typer.Option(
+            "--family",
+            "--model",
+            help="The family of models: transformer, bar_vae.  [default: transformer]",
+            show_default=False,
+        ),
     ] = None,
     tokenizer: Annotated[
         str | None,

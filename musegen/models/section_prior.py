@@ -63,7 +63,7 @@ class SectionPrior(nn.Module):
         and something of its own: bars are repeated often.
         """
         sections, bars = z.shape[:2]
-        x = self.inward(z)
+        x = self.inward(z).to(self.norm.weight.dtype)  # states are sums: in full precision
         places = torch.arange(bars, device=z.device, dtype=torch.float32)
         turning = self.rotation(places[None, :, None].expand(sections, bars, 1))
         added: Tensor | None = None
