@@ -10,6 +10,8 @@ import torch
 
 from musegen.errors import GenerationError, UsageError
 from musegen.guide import Advance, Guide, RowRequest
+from musegen.models.bar_vae import BarRequest
+from musegen.models.bar_vae_config import BarVaeConfig
 from musegen.models.registry import GENERATORS
 from musegen.models.transformer_config import TransformerConfig
 from musegen.sampling.draw import Draw
@@ -84,6 +86,50 @@ class Counting:
         return [self.batch(10_000)]
 
 
+class CountingBars(Counting):
+    """Bars of rows that count upwards from one of a few places: what a latent can tell."""
+
+    def batch(self, index):
+        rng = np.random.default_rng(index)
+        config, count, length = self.config, 6, 5
+        lead, size = config.lead, config.lead + length
+        shape = (count // 2, 2 * size)  # two bars in a row of the batch
+        steps = rng.integers(0, 4, (count, 1)) + np.arange(length + 1)
+        steps = np.stack([steps % (each - 1) + 1 for each in config.field_sizes], -1)
+        rows = np.zeros((count, size, len(config.field_sizes)), np.int16)
+        targets = rows.copy()
+        rows[:, lead:], targets[:, lead:] = steps[:, :-1], steps[:, 1:]
+        places = np.broadcast_to(np.arange(size, dtype=np.float32)[None, :, None], (count, size, 1))
+        bars = np.repeat(1 + np.arange(count), size).reshape(shape)
+        return {
+            "rows": rows.reshape(*shape, -1),
+            "targets": targets.reshape(*shape, -1),
+            "channels": np.zeros((*shape, len(config.channels)), np.int16),
+            "coordinates": np.repeat(places, len(config.axes), axis=2).reshape(*shape, -1),
+            "segments": np.tile(np.repeat([1, 2], size), (count // 2, 1)),
+            "weights": (targets[..., 0] > 0).astype(np.float32).reshape(shape),
+            "notes": (targets[..., 0] > 0).reshape(shape),
+            "bars": bars,
+            "starts": np.arange(count) * size,
+            "cells": np.arange(count),
+            "places": np.ones((1, count), bool),
+            "attributes": rng.standard_normal((count, config.attributes)).astype(np.float32),
+        }
+
+
+class LedGuide(FreeGuide):
+    """Begins with the empty rows of a bar's latent."""
+
+    def start(self):
+        one, lead = super().start(), self.config.lead
+        return Advance(
+            np.pad(one.rows, ((lead, 0), (0, 0))),
+            np.pad(one.channels, ((lead, 0), (0, 0))),
+            np.pad(one.coordinates, ((lead, 0), (0, 0))),
+            True,
+        )
+
+
 @dataclasses.dataclass
 class Case:
     """What a family needs to be put through the contract."""
@@ -110,6 +156,19 @@ def rows_case(**settings):
     return Case("transformer", config, Counting(config), Counting(config), request)
 
 
+def bars_case(**settings):
+    sizes = {"width": 32, "encoder_layers": 1, "decoder_layers": 1, "prior_layers": 1, "heads": 4}
+    given = {"slots": 2, "slot_width": 4, "longest": 32, "context": 32, "section": 6, **settings}
+    config = BarVaeConfig(field_sizes=FIELDS, field_names=("a", "b", "c"), **sizes, **given)
+
+    def request(model, number, engines={}):  # noqa: B006 - one engine for each model
+        engine = engines.setdefault(id(model), (model, TorchEngine(model.decoder)))[1]
+        latent = None if number % 2 else np.full(config.latent, 0.5)
+        return BarRequest(LedGuide(config, 4 + number % 5), engine, latent)
+
+    return Case("bar_vae", config, CountingBars(config), CountingBars(config), request)
+
+
 def toys():
     return {
         name: dataclasses.replace(family, model=f"{toy_families.__name__}:{name.capitalize()}")
@@ -126,10 +185,14 @@ CASES = {
     "transformer, layer": rows_case(field_heads="layer"),
     "transformer, relative": rows_case(relative_heads=True),
     "transformer, flat": rows_case(field_sizes=(12,)),
+    "bar_vae": bars_case(channels=(("a", 3),), axes=("index", "time"), word_dropout=0.1),
     "blob": toy_case("blob"),
     "duel": toy_case("duel", 100),  # the critic must know something before the maker learns
 }
 """A family of the registry needs an entry of its name here; a test says so."""
+
+ROWS = (TransformerConfig, BarVaeConfig)
+"""Settings of families whose samples are rows."""
 
 
 def test_every_family_is_here():
@@ -175,7 +238,7 @@ def test_the_loss_falls(case):
 def test_it_samples(case):
     samples = sampled(case, case.model)
     assert len(samples.results) == 6 and samples.steps > 0 and not samples.interrupted
-    if isinstance(case.config, TransformerConfig):
+    if isinstance(case.config, ROWS):
         assert [len(rows) for rows in samples.results] == [4, 5, 6, 7, 8, 4]
         for rows in samples.results:
             rows = np.array(rows)
@@ -194,7 +257,7 @@ def test_a_sample_does_not_depend_on_its_batch(case):
         found = flat(sampled(case, case.model, batch_size=size))
         for one, two in zip(whole, found, strict=True):
             # networks of the toys compute in float32; rows are drawn from rounded logits
-            tolerance = 0 if isinstance(case.config, TransformerConfig) else 1e-5
+            tolerance = 0 if isinstance(case.config, ROWS) else 1e-5
             np.testing.assert_allclose(one, two, rtol=0, atol=tolerance)
 
 

@@ -33,7 +33,7 @@ from musegen.tokens.grid import Grid
 from musegen.tokens.tokenizer import DocumentMix, Tokenizer
 from musegen.tokens.vocabulary import FIRST_POSITION, TEMPO
 
-__all__ = ["BarBatches", "ValidBars"]
+__all__ = ["BarBatches", "BarPacking", "ValidBars", "packed"]
 
 GROUP = 8
 """Rows of a batch that are filled together: a section is longer than a row."""
@@ -44,7 +44,7 @@ ALONE, SOME = 0.35, 0.2
 MAX_TRACKS = 32
 
 
-class _Packing:
+class BarPacking:
     """Rows of a batch under construction."""
 
     def __init__(self, tokenizer: EventTokenizer, rows: int, length: int, section: int) -> None:
@@ -173,21 +173,40 @@ class _Bars:
             return np.asarray(part)
         return np.concatenate((part[:1], rows[before[-1] : before[-1] + 1], part[1:]))
 
-    def placed(
-        self, sizes: np.ndarray, row: int, used: int, rows: int, length: int
-    ) -> tuple[np.ndarray, int, int]:
-        """Where documents go, one behind another: starts (K,), and what is used then."""
-        starts = np.full(len(sizes), -1, dtype=np.int64)
-        for bar, size in enumerate(sizes.tolist()):
-            if size > min(length, self.longest):
-                continue
-            if used + size > length:
-                row, used = row + 1, 0
-            if row >= rows:
-                break
-            starts[bar] = row * length + used
-            used += size
-        return starts, row, used
+def placed(
+    sizes: np.ndarray, row: int, used: int, rows: int, length: int, longest: int
+) -> tuple[np.ndarray, int, int]:
+    """Where documents of these sizes go, one behind another, and what is used then.
+
+    The first (K,) int64 counts flattened positions; -1: the document is too long, or the rows are
+    full.
+    """
+    starts = np.full(len(sizes), -1, dtype=np.int64)
+    for bar, size in enumerate(sizes.tolist()):
+        if size > min(length, longest):
+            continue
+        if used + size > length:
+            row, used = row + 1, 0
+        if row >= rows:
+            break
+        starts[bar] = row * length + used
+        used += size
+    return starts, row, used
+
+
+def packed(
+    tokenizer: EventTokenizer,
+    documents: BarDocuments,
+    attributes: np.ndarray,
+    length: int,
+    section: int,
+) -> Batch:
+    """One batch of the bars of one section, all of which fit `length` rows, for encoding."""
+    count = len(documents.sizes)
+    starts, row, _ = placed(documents.sizes, 0, 0, count, length, length)
+    packing = BarPacking(tokenizer, row + 1, length, section)
+    packing.add(documents, attributes, starts)
+    return packing.arrays()
 
 
 def _events(tokenizer: Tokenizer) -> EventTokenizer:
@@ -238,19 +257,21 @@ class BarBatches(TrainBatches, _Bars):
     def batch(self, index: int) -> Batch:
         """Batch `index` (0, 1, 2, ...): the rows of this process."""
         local = self.batch_size // self.world
-        packing = _Packing(self.tokenizer, local, self.length, self.section)
+        packing = BarPacking(self.tokenizer, local, self.length, self.section)
         first = (index * self.batch_size + self.rank * local) // self.group
         for number in range(local // self.group):
             self._fill_group(packing, number * self.group, first + number)
         return packing.arrays() | {"number": np.array([index])}
 
-    def _fill_group(self, packing: _Packing, top: int, number: int) -> None:
+    def _fill_group(self, packing: BarPacking, top: int, number: int) -> None:
         """Fills a group of rows by the draws that belong to its number."""
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, number, 1])))
         row, used, end = top, 0, top + self.group
         for _ in range(10_000):  # pieces of bars that are all too long fill nothing
             documents, attributes = self._section(rng)
-            starts, row, used = self.placed(documents.sizes, row, used, end, self.length)
+            starts, row, used = placed(
+                documents.sizes, row, used, end, self.length, self.longest
+            )
             packing.add(documents, attributes, starts)
             if row >= end:
                 return
@@ -307,14 +328,14 @@ class ValidBars(ValidBatches, _Bars):
     def _make(self) -> Iterator[Batch]:
         found = self._sections()
         for _ in range(self.max_batches):
-            packing = _Packing(self.tokenizer, self.batch_size, self.length, self.section)
+            packing = BarPacking(self.tokenizer, self.batch_size, self.length, self.section)
             row = used = 0
             while row < self.batch_size:
                 section = next(found, None)
                 if section is None:
                     break
-                starts, row, used = self.placed(
-                    section[0].sizes, row, used, self.batch_size, self.length
+                starts, row, used = placed(
+                    section[0].sizes, row, used, self.batch_size, self.length, self.longest
                 )
                 packing.add(*section, starts)
             if row or used:

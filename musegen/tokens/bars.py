@@ -93,6 +93,8 @@ def bar_documents(
     coordinates[:, 0] = within
     starts_q = grid.bar_starts_q(vocabulary)
     coordinates[body, 1] = plain.coordinates[kept, 1] - starts_q[bar]
+    lengths_q = np.diff(starts_q)[whole[~body]]
+    coordinates[~body, 1] = (within[~body] + 0.5) / max(lead, 1) * lengths_q
 
     targets = np.zeros_like(rows)
     targets[:-1] = rows[1:]
@@ -183,6 +185,7 @@ class BarGuide:
             raise TokenError("a bar without tracks: name one instrument at least")
         document = bar_documents(shape.grid(), vocabulary, lead, self._told(), self._piece())
         self._rows, self._channels = document.rows, document.channels
+        self._times_q = document.coordinates[:, 1]
         self._first = lead + 2
         """Rows before the first note: the lead, the bar, the first track."""
         self._room = max_positions - (lead + 1 + tracks)
@@ -235,6 +238,7 @@ class BarGuide:
         count = end - start
         places = np.zeros((count, 2))
         places[:, 0] = np.arange(self._used, self._used + count)
+        places[:, 1] = self._times_q[start:end]
         self._used += count
         self._row_channels = self._channels[end - 1]
         return Advance(self._rows[start:end], self._channels[start:end], places, restart)

@@ -1,0 +1,271 @@
+"""A trained autoencoder of bars: music to points of its space, and back.
+
+```
+vae = BarModel.from_pretrained("bars")
+bars, z = vae.encode("song.mid")           # shapes of the bars, their latents (N, Z)
+score = vae.score(bars, vae.decode(bars, z))
+```
+
+Letters: N bars, Z numbers of a latent.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from musegen import assets
+from musegen.errors import CheckpointError, TokenError, UsageError
+from musegen.models.bar_vae_config import BarVaeConfig
+from musegen.models.registry import GENERATORS
+from musegen.music.bars import meters_on_barlines
+from musegen.music.piece import Piece
+from musegen.music.score import Score
+from musegen.tokens.bars import BarGuide, BarShape, bar_documents, measure_bars
+from musegen.tokens.events import EventTokenizer
+from musegen.tokens.grid import Grid
+from musegen.tokens.tokenizer import tokenizer_from_dict
+from musegen.training.folder import read_checkpoint, read_config
+
+if TYPE_CHECKING:
+    from musegen.models.bar_vae import BarVae
+
+__all__ = ["BarModel", "joined_grid", "slerp"]
+
+BarNotes = list[np.ndarray]
+"""The note rows (n, 4) of a bar, one array a track."""
+
+
+def slerp(one: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
+    """The point of the great arc from one latent to another: (..., Z) (Shoemake 1985).
+
+    The direction turns evenly and the length goes along in a straight line, so that points between
+    two draws of N(0, I) are as far from 0 as such draws are. Where the two point the same way, or
+    opposite ways, it is the straight line.
+    """
+    lengths = [np.linalg.norm(each, axis=-1, keepdims=True) for each in (one, other)]
+    unit = [each / np.maximum(size, 1e-12) for each, size in zip((one, other), lengths, strict=True)]
+    cosine = np.clip((unit[0] * unit[1]).sum(-1, keepdims=True), -1.0, 1.0)
+    angle = np.arccos(cosine)
+    straight = (1 - share) * one + share * other
+    turning = np.sin(angle)
+    safe = np.where(turning < 1e-6, 1.0, turning)
+    arc = (np.sin((1 - share) * angle) * unit[0] + np.sin(share * angle) * unit[1]) / safe
+    arc = arc * ((1 - share) * lengths[0] + share * lengths[1])
+    return np.where(turning < 1e-6, straight, arc)
+
+
+def joined_grid(shapes: Sequence[BarShape], notes: Sequence[BarNotes]) -> Grid:
+    """Bars with the same tracks as a grid. Raises UsageError where the tracks differ."""
+    if not shapes:
+        raise UsageError("no bars: give one at least")
+    first = shapes[0]
+    for number, shape in enumerate(shapes):
+        if (shape.programs, shape.instances) != (first.programs, first.instances):
+            raise UsageError(f"bar {number + 1} has other tracks than bar 1; join them first")
+    cells = [cell for bar in notes for cell in bar]
+    sizes = [len(cell) for cell in cells]
+    return Grid(
+        meters=np.array([shape.meter for shape in shapes]),
+        tempos=np.array([shape.tempo for shape in shapes]),
+        programs=np.array(first.programs, dtype=np.int64),
+        instances=np.array(first.instances, dtype=np.int64),
+        notes=np.concatenate([np.zeros((0, 4), np.int64), *cells]),
+        offsets=np.concatenate(([0], np.cumsum(sizes))).astype(np.int64),
+    )
+
+
+class BarModel:
+    """An autoencoder of bars that was loaded once."""
+
+    def __init__(self, network: BarVae, tokenizer: EventTokenizer, folder: str = "") -> None:
+        self.network, self.tokenizer, self.folder = network.eval(), tokenizer, folder
+        self.config: BarVaeConfig = network.config
+        self._engine: Any = None
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_folder: str | os.PathLike[str] = "bars", device: str = "auto"
+    ) -> BarModel:
+        """Loads an installed model by name, or a folder that `train` wrote.
+
+        Raises:
+            CheckpointError: there is none, it is damaged, or is no autoencoder of bars.
+            DeviceError: the device is not there.
+        """
+        from musegen.training.checkpoint import load_model
+        from musegen.training.device import resolve_device
+
+        folder = assets.weights_path(name_or_folder)
+        checkpoint = read_checkpoint(folder)
+        config = read_config(checkpoint, GENERATORS)
+        if not isinstance(config, BarVaeConfig):
+            raise CheckpointError(
+                f"{folder} holds a {checkpoint.family}, and this needs a bar_vae: train one with "
+                "`musegen train --model bar_vae`"
+            )
+        tokenizer = tokenizer_from_dict(checkpoint.tokenizer, str(folder / "tokenizer.json"))
+        network: Any = load_model(folder, GENERATORS, resolve_device(device))[0]
+        if not isinstance(tokenizer, EventTokenizer) or (
+            tuple(tokenizer.field_sizes) != tuple(config.field_sizes)
+        ):
+            raise CheckpointError(f"{folder}: tokenizer.json and the weights do not fit together")
+        return cls(network, tokenizer, str(folder))
+
+    # --- To latents ----------------------------------------------------------------------------
+
+    def grid(self, piece: Any) -> Grid:
+        """A piece as bars of cells. Raises MidiError, TokenError."""
+        score = piece if isinstance(piece, Score) else Piece.of(piece).score
+        score = score.replace(meters=meters_on_barlines(score)[0])
+        return self.tokenizer.grid_of(score, score.bars())[0]
+
+    def encode(
+        self, piece: Any, bars: Sequence[int] | None = None, *, sample_seed: int | None = None
+    ) -> tuple[list[BarShape], np.ndarray]:
+        """The bars of a piece and their latents (N, Z).
+
+        Args:
+            piece: what `Piece.of` takes, a `Score`, or a `Grid`.
+            bars: which bars, from 0; all by default.
+            sample_seed: draws each latent from the posterior; by default it is its mean.
+
+        Raises:
+            UsageError: no such bar. TokenError: a bar is longer than the model holds.
+        """
+        grid = piece if isinstance(piece, Grid) else self.grid(piece)
+        wanted = list(range(grid.num_bars)) if bars is None else list(bars)
+        for bar in wanted:
+            if not 0 <= bar < grid.num_bars:
+                raise UsageError(f"there is no bar {bar + 1}: the piece has {grid.num_bars}")
+        shapes, latents = [], []
+        for first in range(0, len(wanted), self.config.section):
+            for bar in wanted[first : first + self.config.section]:
+                part = grid.part(bar, bar + 1, np.arange(grid.num_tracks))
+                shapes.append(_shape(part))
+            latents.append(self._latents(grid, wanted[first : first + self.config.section]))
+        z = np.concatenate(latents) if latents else np.zeros((0, 2, self.config.latent))
+        mean, log_var = z[:, 0], z[:, 1]
+        if sample_seed is not None:
+            noise = np.random.default_rng(sample_seed).standard_normal(mean.shape)
+            mean = mean + noise * np.exp(0.5 * log_var)
+        return shapes, mean
+
+    def _latents(self, grid: Grid, bars: Sequence[int]) -> np.ndarray:
+        """(n, 2, Z) float64: means and log variances of some bars."""
+        import torch
+
+        from musegen.data.bar_batches import packed
+
+        tracks = np.arange(grid.num_tracks)
+        parts = [grid.part(bar, bar + 1, tracks) for bar in bars]
+        shapes = [_shape(part) for part in parts]
+        whole = joined_grid(shapes, [[part.cell(0, j) for j in tracks.tolist()] for part in parts])
+        vocabulary = self.tokenizer.vocabulary
+        documents = bar_documents(whole, vocabulary, self.config.lead)
+        for bar, size in zip(bars, documents.sizes.tolist(), strict=True):
+            if size > self.config.longest:
+                raise TokenError(
+                    f"bar {bar + 1} makes {size} rows, and the model holds {self.config.longest}; "
+                    "take fewer tracks"
+                )
+        arrays = packed(
+            self.tokenizer,
+            documents,
+            measure_bars(whole, vocabulary),
+            self.config.context,
+            self.config.section,
+        )
+        device = self.network.asked.device
+        batch = {name: torch.as_tensor(array).to(device) for name, array in arrays.items()}
+        with torch.no_grad():
+            found = self.network.posterior_of(batch)
+        return torch.stack((found.mean, found.log_var), dim=1).double().cpu().numpy()
+
+    # --- And back ------------------------------------------------------------------------------
+
+    def decode(
+        self,
+        shapes: Sequence[BarShape],
+        latents: np.ndarray | None = None,
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        in_range: bool = False,
+        batch_size: int = 32,
+        on_step: Callable[[int], None] | None = None,
+    ) -> list[BarNotes]:
+        """The notes of bars of these shapes, of latents (N, Z); by default drawn from N(0, I).
+
+        Args:
+            shapes: what is given of each bar.
+            latents: (N, Z), or None.
+            temperature: 0 takes the likeliest of everything.
+            seed: of all that is drawn.
+            in_range: only notes that the instruments can play.
+            batch_size: bars side by side; does not change what is written.
+            on_step: called after each row with the number of rows so far.
+        """
+        from musegen.models.bar_vae import BarRequest
+        from musegen.sampling.draw import Draw
+        from musegen.sampling.engines.torch import TorchEngine
+        from musegen.sampling.sampler import sample
+
+        if latents is not None and len(latents) != len(shapes):
+            raise UsageError(f"{len(latents)} latents for {len(shapes)} bars")
+        if self._engine is None:
+            self._engine = TorchEngine(self.network.decoder)
+        engine, lead = self._engine, self.config.lead
+        vocabulary, positions = self.tokenizer.vocabulary, self._engine.max_positions
+        requests = [
+            BarRequest(
+                BarGuide(vocabulary, shape, lead, positions, in_range=in_range),
+                engine,
+                None if latents is None else latents[number],
+            )
+            for number, shape in enumerate(shapes)
+        ]
+        with engine.running():
+            samples = sample(
+                self.network,
+                requests,
+                Draw(seed, temperature),
+                batch_size=batch_size,
+                on_step=on_step,
+            )
+        if samples.interrupted:
+            raise KeyboardInterrupt
+        return samples.results
+
+    def score(self, shapes: Sequence[BarShape], notes: Sequence[BarNotes]) -> Score:
+        """Bars of the same tracks as a score."""
+        grid = joined_grid(shapes, notes)
+        return self.tokenizer.decode(grid.rows(self.tokenizer.vocabulary))
+
+    def interpolate(
+        self, one: np.ndarray, other: np.ndarray, steps: int
+    ) -> np.ndarray:
+        """Points of the way between two (..., Z), the ends included: (steps, ..., Z)."""
+        if steps < 2:
+            raise UsageError(f"{steps} steps: the two ends are 2 already")
+        shares = np.linspace(0.0, 1.0, steps)
+        return np.stack([slerp(one, other, float(share)) for share in shares])
+
+
+def _shape(part: Grid) -> BarShape:
+    """What is given of the one bar of a grid."""
+    return BarShape(
+        meter=int(part.meters[0]),
+        tempo=int(part.tempos[0]),
+        programs=tuple(part.programs.tolist()),
+        instances=tuple(part.instances.tolist()),
+    )
+
+
+def with_tracks(shape: BarShape, programs: Sequence[int], instances: Sequence[int]) -> BarShape:
+    """The same bar with other tracks."""
+    return replace(shape, programs=tuple(programs), instances=tuple(instances), notes=(), forms=())
