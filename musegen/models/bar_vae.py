@@ -87,12 +87,15 @@ class BarVae(Autoregressive, GenerativeModel):
         super().__init__()
         self.config = config
         width, latent = config.width, config.latent
+        self._time = config.axes.index("time") if "time" in config.axes else None
         self.encoder = Backbone(config.encoder, causal=False)
         self.asked = nn.Parameter(torch.zeros(config.slots, width))
         """What stands in the slots of the encoder's input."""
         self.posterior = nn.Linear(width, 2 * config.slot_width)
         self.decoder = Transformer(config.decoder)
         self.slot = nn.Linear(config.slot_width, width, bias=False)
+        self.near = nn.Linear(2 * config.slot_width, width, bias=False)
+        self.heard = nn.Linear(width, width, bias=False)
         self.slot_names = nn.Parameter(torch.zeros(config.slots, width))
         self.whole = nn.Linear(latent, width, bias=False)
         self.prior = SectionPrior(
@@ -117,6 +120,8 @@ class BarVae(Autoregressive, GenerativeModel):
         nn.init.zeros_(self.posterior.bias)
         self.posterior.bias.data[config.slot_width :] = _FIRST_LOG_VAR
         nn.init.normal_(self.slot.weight, std=0.5 * config.slot_width**-0.5)
+        nn.init.normal_(self.near.weight, std=0.5 * config.slot_width**-0.5)
+        nn.init.normal_(self.heard.weight, std=width**-0.5)
         nn.init.normal_(self.whole.weight, std=0.1 * latent**-0.5)
         nn.init.zeros_(self.directions.weight)
         nn.init.zeros_(self.directions.bias)
@@ -127,16 +132,20 @@ class BarVae(Autoregressive, GenerativeModel):
         """q(z|x) of the N bars of a batch."""
         config = self.config
         bars, places = self._places(batch)
-        shape = (*batch["bars"].shape, config.width)
-        vectors = self.asked.new_zeros(shape[0] * shape[1], config.width)
-        asked = self.asked.expand(bars, *self.asked.shape).reshape(-1, config.width)
-        vectors = vectors.index_copy(0, places, asked)
+        rows, channels = batch["rows"].long(), batch["channels"].long()
+        plain = self.encoder.embed(rows, channels).flatten(0, 1)
+        slot_of = self._slot_of(batch)
+        # The sum of what stands in each slot's time, so that a latent is of use from the start.
+        heard = plain.new_zeros(1 + bars * config.slots, config.width)
+        heard = heard.index_add(0, slot_of, plain)[1:]
+        count = plain.new_zeros(1 + bars * config.slots)
+        count = count.index_add(0, slot_of, torch.ones_like(plain[:, 0]))[1:]
+        heard = self.heard(heard * torch.rsqrt(count + 1.0)[:, None])
+        asked = self.asked.expand(bars, *self.asked.shape).reshape(-1, config.width) + heard
+        vectors = plain.new_zeros(plain.shape).index_copy(0, places, asked.to(plain.dtype))
+        vectors = vectors.view(*rows.shape[:2], config.width)
         states = self.encoder(
-            batch["rows"].long(),
-            batch["channels"].long(),
-            batch["coordinates"],
-            batch["segments"],
-            vectors.view(shape),
+            rows, channels, batch["coordinates"], batch["segments"], vectors
         )
         found = self.posterior(states.flatten(0, 1)[places]).float()
         found = found.view(bars, config.slots, 2, config.slot_width)
@@ -149,6 +158,18 @@ class BarVae(Autoregressive, GenerativeModel):
         slots = torch.arange(self.config.slots, device=starts.device)
         return len(starts), (starts[:, None] + slots).flatten()
 
+    def _slot_of(self, batch: Batch) -> Tensor:
+        """(R,): of rows 1 + which slot (of N * M) their time belongs to; 0 of slots, padding."""
+        slots, bars = self.config.slots, batch["bars"].flatten().long()
+        if self._time is None:
+            return torch.zeros_like(bars)
+        times = batch["coordinates"][..., self._time].flatten()
+        first = times[batch["starts"]]  # of each bar: half a slot
+        first = torch.cat((first.new_ones(1), first))[bars]
+        slot = _slot_at(times, first, slots)
+        found = torch.where(bars > 0, (bars - 1) * slots + slot + 1, 0)
+        return found.index_fill(0, self._places(batch)[1], 0)
+
     def decoder_batch(self, batch: Batch, z: Tensor) -> dict[str, Tensor]:
         """The batch of the decoder, with latents (N, Z) in its slots and rows."""
         config = self.config
@@ -157,9 +178,10 @@ class BarVae(Autoregressive, GenerativeModel):
         if self.training and config.word_dropout:
             kept = torch.rand(rows.shape[:2], device=rows.device) >= config.word_dropout
             rows = rows * kept[..., None]
-        in_slots, in_rows = self._told(z)
+        in_slots, in_rows, in_time = self._told(z)
         none = in_rows.new_zeros(1, config.width)
         vectors = torch.cat((none, in_rows))[batch["bars"].flatten()]
+        vectors = vectors + torch.cat((none, in_time.flatten(0, 1)))[self._slot_of(batch)]
         vectors = vectors.index_add(0, places, in_slots.flatten(0, 1).to(vectors.dtype))
         return {
             "rows": rows,
@@ -170,10 +192,12 @@ class BarVae(Autoregressive, GenerativeModel):
             "vectors": vectors.view(*rows.shape[:2], config.width),
         }
 
-    def _told(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """What latents (N, Z) put into the slots (N, M, D), and into every row (N, D)."""
+    def _told(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What latents (N, Z) put into slots (N, M, D), rows (N, D), rows by time (N, M, D)."""
         parts = z.view(len(z), self.config.slots, self.config.slot_width)
-        return self.slot(parts) + self.slot_names, self.whole(z)
+        after = torch.cat((parts[:, 1:], torch.zeros_like(parts[:, :1])), dim=1)
+        in_time = self.near(torch.cat((parts, after), dim=-1))
+        return self.slot(parts) + self.slot_names, self.whole(z), in_time
 
     # --- Training ------------------------------------------------------------------------------
 
@@ -278,7 +302,7 @@ class BarVae(Autoregressive, GenerativeModel):
         """Draws the latents that are not given, and takes in the prompts."""
         latents = [self._latent(request, draw, row) for row, request in enumerate(requests)]
         led = [
-            RowRequest(_Led(request.guide, *self.vectors(latent)), request.engine)
+            RowRequest(_Led(request.guide, self._time, *self.vectors(latent)), request.engine)
             for request, latent in zip(requests, latents, strict=True)
         ]
         return super().begin(led, draw)
@@ -295,28 +319,49 @@ class BarVae(Autoregressive, GenerativeModel):
         return latent
 
     @torch.no_grad()
-    def vectors(self, latent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What a latent (Z,) puts into the slots (M, D), and into every row (D,), in float64."""
+    def vectors(self, latent: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What a latent (Z,) puts into slots (M, D), rows (D,), rows by time (M, D); float64."""
         parts = latent.reshape(self.config.slots, self.config.slot_width)
-        slot, names, whole = (
+        slot, names, whole, near = (
             weight.detach().cpu().double().numpy()
-            for weight in (self.slot.weight, self.slot_names, self.whole.weight)
+            for weight in (
+                self.slot.weight,
+                self.slot_names,
+                self.whole.weight,
+                self.near.weight,
+            )
         )
         in_rows = whole @ latent
-        return parts @ slot.T + names + in_rows, in_rows
+        after = np.concatenate((parts[1:], np.zeros_like(parts[:1])))
+        in_time = np.concatenate((parts, after), axis=1) @ near.T
+        if self._time is None:
+            in_time[:] = 0.0
+        return parts @ slot.T + names + in_rows, in_rows, in_time
 
 
 class _Led:
     """A guide whose rows carry a latent."""
 
-    def __init__(self, guide: Guide, in_slots: np.ndarray, in_rows: np.ndarray) -> None:
-        self.guide, self.in_slots, self.in_rows = guide, in_slots, in_rows
+    def __init__(
+        self,
+        guide: Guide,
+        time: int | None,
+        in_slots: np.ndarray,
+        in_rows: np.ndarray,
+        in_time: np.ndarray,
+    ) -> None:
+        self.guide, self.time = guide, time
+        self.in_slots, self.in_rows, self.in_time = in_slots, in_rows, in_time
+        self._half = 1.0
 
     def start(self) -> Advance:
         advance = self.guide.start()
-        vectors = np.tile(self.in_rows, (len(advance.rows), 1))
-        vectors[: len(self.in_slots)] = self.in_slots
-        return _carrying(advance, vectors)
+        if self.time is not None:
+            self._half = float(advance.coordinates[0, self.time])
+        carrying = self._carrying(advance)
+        if carrying.vectors is not None:
+            carrying.vectors[: len(self.in_slots)] = self.in_slots
+        return carrying
 
     def mask(self, field: int, chosen: Sequence[int]) -> np.ndarray:
         return self.guide.mask(field, chosen)
@@ -326,17 +371,25 @@ class _Led:
 
     def accept(self, row: Sequence[int]) -> Advance | None:
         advance = self.guide.accept(row)
-        if advance is None:
-            return None
-        return _carrying(advance, np.tile(self.in_rows, (len(advance.rows), 1)))
+        return None if advance is None else self._carrying(advance)
 
     def result(self) -> Any:
         return self.guide.result()
 
+    def _carrying(self, advance: Advance) -> Advance:
+        rows, channels, coordinates = advance.rows, advance.channels, advance.coordinates
+        vectors = np.tile(self.in_rows, (len(rows), 1))
+        if self.time is not None:
+            times = torch.from_numpy(np.ascontiguousarray(coordinates[:, self.time]))
+            half = torch.full_like(times, self._half)
+            vectors += self.in_time[_slot_at(times, half, len(self.in_time)).numpy()]
+        return Advance(rows, channels, coordinates, advance.restart, vectors)
 
-def _carrying(advance: Advance, vectors: np.ndarray) -> Advance:
-    rows, channels, coordinates = advance.rows, advance.channels, advance.coordinates
-    return Advance(rows, channels, coordinates, advance.restart, vectors)
+
+def _slot_at(times: Tensor, half: Tensor, slots: int) -> Tensor:
+    """Which slot a time belongs to, where `half` is the time of half a slot in its bar."""
+    place = torch.floor(times / (2 * half.clamp(min=1e-6)) + 1e-4)  # on a boundary: the later one
+    return place.long().clamp(0, slots - 1)
 
 
 def _initialise(module: nn.Module) -> None:
