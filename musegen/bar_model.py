@@ -48,7 +48,9 @@ def slerp(one: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
     opposite ways, it is the straight line.
     """
     lengths = [np.linalg.norm(each, axis=-1, keepdims=True) for each in (one, other)]
-    unit = [each / np.maximum(size, 1e-12) for each, size in zip((one, other), lengths, strict=True)]
+    unit = [
+        each / np.maximum(size, 1e-12) for each, size in zip((one, other), lengths, strict=True)
+    ]
     cosine = np.clip((unit[0] * unit[1]).sum(-1, keepdims=True), -1.0, 1.0)
     angle = np.arccos(cosine)
     straight = (1 - share) * one + share * other
@@ -246,9 +248,7 @@ class BarModel:
         grid = joined_grid(shapes, notes)
         return self.tokenizer.decode(grid.rows(self.tokenizer.vocabulary))
 
-    def interpolate(
-        self, one: np.ndarray, other: np.ndarray, steps: int
-    ) -> np.ndarray:
+    def interpolate(self, one: np.ndarray, other: np.ndarray, steps: int) -> np.ndarray:
         """Points of the way between two (..., Z), the ends included: (steps, ..., Z)."""
         if steps < 2:
             raise UsageError(f"{steps} steps: the two ends are 2 already")

@@ -119,8 +119,8 @@ def test_targets_are_notes_and_one_end_a_cell(tokenizer, grid):
 
 def played(guide, cells):
     """The advances of a guide that is given these notes."""
-    advances, cell = [guide.start()], 0
-    for rows in cells:
+    advances = [guide.start()]
+    for cell, rows in enumerate(cells):
         for row in rows.tolist():
             chosen = []
             for field, value in enumerate(row):
@@ -130,7 +130,6 @@ def played(guide, cells):
         end = [END, 0, 0, 0]
         assert guide.mask(0, [])[END]
         advances.append(guide.accept(end))
-        cell += 1
     return advances
 
 
@@ -359,6 +358,10 @@ def test_a_collapse_is_told(model):
 def test_the_loops_know_nothing_of_autoencoders():
     root = Path(__file__).resolve().parents[1]
     loops = [*root.glob("musegen/training/*.py"), *root.glob("musegen/sampling/**/*.py")]
-    for path in [*loops, root / "musegen/models/autoregressive.py", root / "musegen/models/base.py"]:
+    for path in [
+        *loops,
+        root / "musegen/models/autoregressive.py",
+        root / "musegen/models/base.py",
+    ]:
         text = path.read_text("utf-8").replace("autoencoders or critics", "")
         assert not re.search(r"\bvae\b|bar_vae|autoencoder|latent", text, re.I), path

@@ -82,11 +82,11 @@ class BarPacking:
             self.documents, self.attributes, self.starts, strict=True
         ):
             # A bar that is left out ends its section: what follows it begins another.
-            runs = np.cumsum(begin < 0)
+            gaps = np.cumsum(begin < 0)
             there = np.flatnonzero(begin >= 0)
             if not len(there):
                 continue
-            runs = np.unique(runs[there], return_inverse=True)[1]
+            runs = np.unique(gaps[there], return_inverse=True)[1]
             first_of_run = np.searchsorted(runs, runs)
             cells.append((used + runs) * self.section + np.arange(len(there)) - first_of_run)
             used += int(runs[-1]) + 1
@@ -173,6 +173,7 @@ class _Bars:
             return np.asarray(part)
         return np.concatenate((part[:1], rows[before[-1] : before[-1] + 1], part[1:]))
 
+
 def placed(
     sizes: np.ndarray, row: int, used: int, rows: int, length: int, longest: int
 ) -> tuple[np.ndarray, int, int]:
@@ -243,7 +244,13 @@ class BarBatches(TrainBatches, _Bars):
             longest: rows of a document, at most; longer bars are left out.
         """
         TrainBatches.__init__(
-            self, shards, _events(tokenizer), batch_size, length, mix=mix, **options  # type: ignore[arg-type]
+            self,
+            shards,
+            _events(tokenizer),
+            batch_size,
+            length,
+            mix=mix,
+            **options,  # type: ignore[arg-type]
         )
         _Bars.__init__(self, lead, section, longest, mix)
         self.tokenizer: EventTokenizer = _events(tokenizer)
@@ -269,9 +276,7 @@ class BarBatches(TrainBatches, _Bars):
         row, used, end = top, 0, top + self.group
         for _ in range(10_000):  # pieces of bars that are all too long fill nothing
             documents, attributes = self._section(rng)
-            starts, row, used = placed(
-                documents.sizes, row, used, end, self.length, self.longest
-            )
+            starts, row, used = placed(documents.sizes, row, used, end, self.length, self.longest)
             packing.add(documents, attributes, starts)
             if row >= end:
                 return

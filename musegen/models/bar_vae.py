@@ -144,9 +144,7 @@ class BarVae(Autoregressive, GenerativeModel):
         asked = self.asked.expand(bars, *self.asked.shape).reshape(-1, config.width) + heard
         vectors = plain.new_zeros(plain.shape).index_copy(0, places, asked.to(plain.dtype))
         vectors = vectors.view(*rows.shape[:2], config.width)
-        states = self.encoder(
-            rows, channels, batch["coordinates"], batch["segments"], vectors
-        )
+        states = self.encoder(rows, channels, batch["coordinates"], batch["segments"], vectors)
         found = self.posterior(states.flatten(0, 1)[places]).float()
         found = found.view(bars, config.slots, 2, config.slot_width)
         mean, log_var = found[:, :, 0].flatten(1), found[:, :, 1].flatten(1)
@@ -173,7 +171,7 @@ class BarVae(Autoregressive, GenerativeModel):
     def decoder_batch(self, batch: Batch, z: Tensor) -> dict[str, Tensor]:
         """The batch of the decoder, with latents (N, Z) in its slots and rows."""
         config = self.config
-        bars, places = self._places(batch)
+        places = self._places(batch)[1]
         rows = batch["rows"].long()
         if self.training and config.word_dropout:
             kept = torch.rand(rows.shape[:2], device=rows.device) >= config.word_dropout
@@ -206,7 +204,7 @@ class BarVae(Autoregressive, GenerativeModel):
 
         Metrics, with the KL in full: `elbo_per_note` (-ELBO), `nats_per_note` (reconstruction),
         `kl_per_bar`, `active` (share of units), `section_kl_per_bar` (the KL to the prior of
-        sections), `objective_per_note`, `nats_<field>`; of held-out bars also `accuracy` (of fields,
+        sections), `objective_per_note`, `nats_<field>`; of held-out bars `accuracy` (of fields,
         teacher-forced).
         """
         config = self.config

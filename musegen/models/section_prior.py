@@ -25,7 +25,7 @@ _NARROWEST = -6.0
 
 
 def log_normal(z: Tensor, mean: Tensor | float = 0.0, log_var: Tensor | float = 0.0) -> Tensor:
-    """log N(z; mean, exp(log_var)), summed over the last dimension."""
+    """The density log N(z; mean, exp(log_var)), summed over the last dimension."""
     spread = torch.as_tensor(log_var, dtype=z.dtype, device=z.device)
     each = (z - mean).square() * torch.exp(-spread) + spread + math.log(2 * math.pi)
     return -0.5 * each.sum(-1)
@@ -49,9 +49,7 @@ class SectionPrior(nn.Module):
         self.latent, self.components = latent, components
         self.inward = nn.Linear(latent, width, bias=False)
         self.rotation = Rotation(width // heads, (0,), (1.0,), theta)
-        self.layers = nn.ModuleList(
-            Block(width, heads, 1, hidden, eps, 0.0) for _ in range(layers)
-        )
+        self.layers = nn.ModuleList(Block(width, heads, 1, hidden, eps, 0.0) for _ in range(layers))
         self.norm = RMSNorm(width, eps)
         self.outward = nn.Linear(width, components * (2 * latent + 2))
         self.outward.is_output = True  # type: ignore[assignment]
@@ -77,7 +75,7 @@ class SectionPrior(nn.Module):
         return torch.log_softmax(shares[..., 0], dim=-1), mean, log_var
 
     def log_density(self, z: Tensor) -> Tensor:
-        """log p(z of each bar | those before it) of sections (S, P, Z): (S, P), in nats."""
+        """Of sections (S, P, Z): (S, P), log p(z of each bar | those before it), in nats."""
         shares, mean, log_var = self(z[:, :-1])
         each = log_normal(z[:, 1:, None], mean, log_var) + shares
         return torch.cat((log_normal(z[:, :1]), torch.logsumexp(each, dim=-1)), dim=1)
