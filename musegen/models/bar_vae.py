@@ -256,7 +256,7 @@ class BarVae(Autoregressive, GenerativeModel):
         if "number" not in batch or not self.config.warmup_batches:
             return self.config.beta
         share = (batch["number"][0] + 1) / self.config.warmup_batches
-        return self.config.beta * share.clamp(max=1.0)
+        return self.config.beta * share.clamp(max=1.0).square()
 
     def _sections(self, batch: Batch, z: Tensor, posterior: Posterior) -> tuple[Tensor, Tensor]:
         """KL to the prior of sections (one sample, the sum over bars), and its loss a number."""

@@ -62,8 +62,9 @@ class BarVaeConfig:
     beta: float = 0.2
     """Weight of KL(q(z|x) || N(0, I)) against the reconstruction. The objective bounds the
     likelihood only where it is 1 or more (Higgins et al. 2017); -ELBO is reported at 1."""
-    warmup_batches: int = 1000
-    """Batches over which beta rises from 0."""
+    warmup_batches: int = 2000
+    """Batches over which beta rises from 0, with the square of their number: slowly at first, so
+    that the decoder has learnt to read the latent before what it says costs much."""
     free_nats: float = 0.02
     """Nats of each number of the latent (in the mean of a batch) that cost nothing (arXiv
     1606.04934, section C.8)."""
