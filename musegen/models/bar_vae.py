@@ -112,6 +112,9 @@ class BarVae(Autoregressive, GenerativeModel):
         """From the attributes of bars to the mean of their latents: column k is what one more of
         attribute k moves, the others as they are."""
         self.directions.is_output = True  # type: ignore[assignment]
+        weights = torch.tensor(config.field_weights)
+        self.register_buffer("field_weights", weights, persistent=False)
+        self.field_weights: Tensor
         for module in (self.encoder, self.prior):
             module.apply(_initialise)
         for parameter in (self.asked, self.slot_names):
@@ -222,7 +225,7 @@ class BarVae(Autoregressive, GenerativeModel):
         )  # (R, F)
         live = targets != 0
         rows = live.any(dim=1).sum().clamp(min=1)
-        weights = torch.tensor(config.field_weights, device=nats.device)
+        weights = self.field_weights
         kl = posterior.kl()  # (N, Z)
         bars = len(kl)
         free = kl.mean(0).clamp(min=config.free_nats).sum() * bars
@@ -235,13 +238,13 @@ class BarVae(Autoregressive, GenerativeModel):
             notes, total, spent = batch["notes"].sum(), nats.sum(), kl.sum()
             weighted = (sums * weights).sum() + config.beta * spent
             active = posterior.mean.var(dim=0) > ACTIVE_VARIANCE
-            size = torch.tensor(bars, device=nats.device)
+            size = kl.new_full((), bars)  # filled there: a copy would wait for the device
             metrics = {
                 "elbo_per_note": (total + spent, notes),
                 "nats_per_note": (total, notes),
                 "kl_per_bar": (spent, size),
                 "section_kl_per_bar": (section_kl, size),
-                "active": (active.sum(), torch.tensor(config.latent, device=nats.device)),
+                "active": (active.sum(), kl.new_full((), config.latent)),
                 "objective_per_note": (weighted, notes),
             }
             if not self.training:
