@@ -22,6 +22,10 @@ from musegen.errors import MusegenError
 
 VERBS = {
     "compose": "Write music: continue a MIDI file, or begin with nothing.",
+    "interpolate": "The way from one musical idea to another, in steps.",
+    "vary": "Variations of some bars.",
+    "morph": "Some bars with more of this and less of that.",
+    "average": "What lies between several pieces.",
     "play": "Play a file on a MIDI port, or music while it is being composed.",
     "train": "Train a model on MIDI files: one command from a folder to a checkpoint.",
     "evaluate": "Measure a model on music that it was not trained on.",

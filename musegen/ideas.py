@@ -1,0 +1,278 @@
+"""Musical ideas as points of a space: ways between them, variations, more of this, less of that.
+
+```
+pieces = interpolate("a.mid", "b.mid", bars_a="1-4", bars_b="9-12", steps=8)
+pieces = vary("song.mid", bars="5-8", amount=0.3, num=6)
+piece = morph("song.mid", bars="5-8", density=+2)
+piece = average(["a.mid", "b.mid"])
+```
+
+Bars become latents of a `BarModel`, latents bars again. Letters: K bars, J tracks, Z numbers of a
+latent.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from musegen.bar_model import BarModel, BarNotes, slerp
+from musegen.errors import UsageError
+from musegen.idea_sections import (
+    Section,
+    aligned,
+    fresh,
+    parse_range,
+    section,
+    shapes_of,
+    with_bars,
+)
+from musegen.music.piece import Piece
+from musegen.music.score import Score, Text
+from musegen.tokens.bars import ATTRIBUTES, measure_bars
+
+__all__ = ["average", "interpolate", "morph", "parse_range", "vary"]
+
+UNITS = {"density": 1.0, "rhythm": 0.25, "polyphony": 1.0}
+"""What one step of `morph` asks for: a note a quarter, an onset in one more quarter beat of four, a
+note more at once."""
+
+REACH = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
+"""How far along an attribute's direction `morph` looks, as multiples of what is asked."""
+
+
+def _latents(model: BarModel, one: Section) -> np.ndarray:
+    """(K, Z): the means of the posteriors."""
+    return model.encode(one.grid)[1]
+
+
+# --- The verbs ------------------------------------------------------------------------------------
+
+
+def interpolate(
+    a: Any,
+    b: Any,
+    *,
+    bars_a: str | None = None,
+    bars_b: str | None = None,
+    steps: int = 8,
+    model: str | os.PathLike[str] | BarModel = "bars",
+    temperature: float = 0.0,
+    random_seed: int = 0,
+) -> list[Piece]:
+    """The way from one section to another, in `steps` pieces; the first and the last are real.
+
+    Latents go along the great arc (`slerp`), bar by bar. A shorter section is stretched: bar k of L
+    takes its bar floor(k * own / L). Tracks that one of them lacks are silent there. Tempo, key and
+    names of tracks are those of `a`.
+
+    Raises:
+        UsageError: fewer than two steps, no such bars, meters that differ.
+        MidiError, CheckpointError: a file, or the model, cannot be read.
+    """
+    if not 2 <= steps <= 256:
+        raise UsageError(f"{steps} steps: 2 to 256; the two ends are 2 already")
+    used = _model(model)
+    both, notes = aligned([section(used, a, bars_a), section(used, b, bars_b)])
+    latents = [_latents(used, one) for one in both]
+    count = max(one.grid.num_bars for one in both)
+    places = [[bar * one.grid.num_bars // count for bar in range(count)] for one in both]
+    if both[0].grid.num_bars != both[1].grid.num_bars:
+        shorter = min(both, key=lambda one: one.grid.num_bars)
+        notes.append(f"{shorter.name} has {shorter.grid.num_bars} bars for {count}: stretched")
+    for bar, (one, other) in enumerate(zip(*places, strict=True)):
+        meters = [both[0].grid.meters[one], both[1].grid.meters[other]]
+        if meters[0] != meters[1]:
+            named = [
+                "{}/{}".format(*used.tokenizer.vocabulary.meters[int(meter)]) for meter in meters
+            ]
+            raise UsageError(
+                f"bar {bar + 1} is in {named[0]} on one side and in {named[1]} on the other; "
+                "choose bars of the same meter"
+            )
+    ways = used.interpolate(latents[0][places[0]], latents[1][places[1]], steps)  # (S, K, Z)
+    shapes = [shapes_of(both[0])[bar] for bar in places[0]]
+    inner = [shape for _ in range(steps - 2) for shape in shapes]
+    written = used.decode(
+        inner,
+        ways[1:-1].reshape(len(inner), -1),
+        temperature=temperature,
+        seed=random_seed,
+        in_range=True,
+    )
+    found = [[both[0].notes(bar) for bar in places[0]]]
+    found += [written[step * count : (step + 1) * count] for step in range(steps - 2)]
+    found.append([both[1].notes(bar) for bar in places[1]])
+    pieces = []
+    for number, bars in enumerate(found, 1):
+        score = fresh(both, used, shapes, bars)
+        text = f"interpolate: step {number} of {steps}"
+        pieces.append(_piece(score, used, text, random_seed, notes, step=number))
+    return pieces
+
+
+def vary(
+    source: Any,
+    *,
+    bars: str | None = None,
+    amount: float = 0.3,
+    num: int = 1,
+    model: str | os.PathLike[str] | BarModel = "bars",
+    temperature: float = 0.0,
+    random_seed: int = 0,
+) -> list[Piece]:
+    """Variations of some bars; everything else of the piece stays, tick for tick.
+
+    Each latent becomes sqrt(1 - amount^2) z + amount eps with eps from the prior N(0, I), which
+    leaves what is drawn from the prior distributed like the prior: 0 changes nothing, 1 forgets the
+    bars.
+
+    Raises:
+        UsageError: an amount outside 0 to 1, no such bars. MidiError, CheckpointError as above.
+    """
+    if not 0.0 <= amount <= 1.0:
+        raise UsageError(f"amount {amount:g}: 0 (as it is) to 1 (anything)")
+    if not 1 <= num <= 1000:
+        raise UsageError(f"{num} variations: 1 to 1000")
+    used = _model(model)
+    one = section(used, source, bars)
+    z, shapes = _latents(used, one), shapes_of(one)
+    pieces = []
+    for number in range(num):
+        rng = np.random.default_rng([random_seed, number])
+        moved = np.sqrt(1.0 - amount**2) * z + amount * rng.standard_normal(z.shape)
+        if amount:
+            written = used.decode(
+                shapes, moved, temperature=temperature, seed=random_seed + number, in_range=True
+            )
+            score = with_bars(one, used, written)
+        else:
+            score = one.score
+        text = f"vary: amount {amount:g}, {number + 1} of {num}"
+        pieces.append(_piece(score, used, text, random_seed, (), sample=number))
+    return pieces
+
+
+def morph(
+    source: Any,
+    *,
+    bars: str | None = None,
+    density: float = 0.0,
+    rhythm: float = 0.0,
+    polyphony: float = 0.0,
+    model: str | os.PathLike[str] | BarModel = "bars",
+    random_seed: int = 0,
+) -> Piece:
+    """Some bars with more or less of an attribute; everything else stays, tick for tick.
+
+    Latents move along the attributes' directions. What a step along them does is measured on what
+    comes out, for each bar at several distances, and the nearest to what is asked is taken: in
+    `info["asked"]` and `info["measured"]`, as means over the bars. A step is a note a quarter
+    (density), an onset in one more of four quarter beats (rhythm), a note more at once (polyphony).
+
+    Raises:
+        UsageError: nothing is asked, no such bars, a model without such directions.
+        MidiError, CheckpointError: as above.
+    """
+    steps = {"density": density, "rhythm": rhythm, "polyphony": polyphony}
+    asked = np.array([steps[name] * UNITS[name] for name in ATTRIBUTES])
+    if not asked.any():
+        raise UsageError("nothing is asked: give density, rhythm intensity or polyphony")
+    used = _model(model)
+    if used.config.attributes != len(ATTRIBUTES):
+        raise UsageError(f"the model knows {used.config.attributes} attributes, not {ATTRIBUTES}")
+    one = section(used, source, bars)
+    z, shapes = _latents(used, one), shapes_of(one)
+    vocabulary = used.tokenizer.vocabulary
+    before = measure_bars(one.grid, vocabulary)  # (K, 3)
+    goal = np.maximum(before + asked, 0.0)
+    weight = used.network.directions.weight.detach().cpu().double().numpy()  # (Z, 3)
+    way = weight @ asked
+    scale = np.array([UNITS[name] for name in ATTRIBUTES])
+    best: list[tuple[float, BarNotes, np.ndarray]] = [
+        (np.inf, one.notes(bar), before[bar]) for bar in range(len(shapes))
+    ]
+    for reach in REACH:
+        written = used.decode(shapes, z + reach * way, in_range=True, seed=random_seed)
+        for bar, (shape, notes) in enumerate(zip(shapes, written, strict=True)):
+            measured = measure_bars(shape.grid(notes), vocabulary)[0]
+            # What is not asked for should stay, at half the weight of what is.
+            miss = np.abs(measured - goal[bar]) / scale * np.where(asked, 1.0, 0.5)
+            if miss.sum() < best[bar][0] - 1e-9:
+                best[bar] = (float(miss.sum()), notes, measured)
+    score = with_bars(one, used, [notes for _, notes, _ in best])
+    told = {
+        "asked": dict(zip(ATTRIBUTES, goal.mean(0).round(3).tolist(), strict=True)),
+        "measured": dict(
+            zip(ATTRIBUTES, np.mean([each for *_, each in best], 0).round(3).tolist(), strict=True)
+        ),
+        "before": dict(zip(ATTRIBUTES, before.mean(0).round(3).tolist(), strict=True)),
+    }
+    text = "morph: " + ", ".join(f"{name} {value:+g}" for name, value in steps.items() if value)
+    return _piece(score, used, text, random_seed, (), **told)
+
+
+def average(
+    sources: Sequence[Any],
+    *,
+    bars: Sequence[str | None] = (),
+    model: str | os.PathLike[str] | BarModel = "bars",
+    temperature: float = 0.0,
+    random_seed: int = 0,
+) -> Piece:
+    """What lies in the middle of several sections, as long as the longest of them.
+
+    The mean direction of the latents at their mean length, bar by bar (shorter sections are
+    stretched); tempo, key and names of tracks are those of the first.
+
+    Raises:
+        UsageError: fewer than two, no such bars, meters that differ. MidiError, CheckpointError.
+    """
+    if len(sources) < 2:
+        raise UsageError("an average is of two pieces at least")
+    if bars and len(bars) != len(sources):
+        raise UsageError(f"{len(bars)} ranges of bars for {len(sources)} pieces")
+    used = _model(model)
+    ranges = list(bars) or [None] * len(sources)
+    sections, notes = aligned(
+        [section(used, each, span) for each, span in zip(sources, ranges, strict=True)]
+    )
+    count = max(one.grid.num_bars for one in sections)
+    places = [[bar * one.grid.num_bars // count for bar in range(count)] for one in sections]
+    for bar in range(count):
+        meters = {int(one.grid.meters[own[bar]]) for one, own in zip(sections, places, strict=True)}
+        if len(meters) > 1:
+            raise UsageError(f"bar {bar + 1} has other meters in other pieces; choose equal ones")
+    every = [_latents(used, one)[own] for one, own in zip(sections, places, strict=True)]
+    middle = every[0]
+    for number, other in enumerate(every[1:], 2):
+        middle = slerp(middle, other, 1.0 / number)
+    shapes = [shapes_of(sections[0])[bar] for bar in places[0]]
+    written = used.decode(shapes, middle, temperature=temperature, seed=random_seed, in_range=True)
+    score = fresh(sections, used, shapes, written)
+    return _piece(score, used, f"average of {len(sources)}", random_seed, notes)
+
+
+# --- Shared --------------------------------------------------------------------------------------
+
+
+def _model(model: str | os.PathLike[str] | BarModel) -> BarModel:
+    return model if isinstance(model, BarModel) else BarModel.from_pretrained(model, "cpu")
+
+
+def _piece(
+    score: Score,
+    model: BarModel,
+    text: str,
+    random_seed: int,
+    notes: Sequence[str],
+    **info: Any,
+) -> Piece:
+    """A piece that says how it was made."""
+    name = os.path.basename(model.folder) or "bars"
+    comment = Text(0, f"musegen {text}; model {name}, random seed {random_seed}")
+    facts: Mapping[str, Any] = {"random_seed": random_seed, "model": name, "how": text, **info}
+    return Piece(score.replace(comments=(*score.comments, comment)), tuple(notes), facts)

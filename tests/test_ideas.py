@@ -1,0 +1,250 @@
+"""Interpolating, varying, morphing and averaging bars, with random weights."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from cli import main
+
+from musegen.bar_model import BarModel
+from musegen.config import to_dict
+from musegen.errors import MidiError, UsageError
+from musegen.ideas import average, interpolate, morph, parse_range, vary
+from musegen.models.bar_vae import BarVae
+from musegen.models.bar_vae_config import BarVaeConfig
+from musegen.models.registry import GENERATORS
+from musegen.music.check import check_midi
+from musegen.music.piece import Piece
+from musegen.music.score import Key, Meter, Score, Tempo, Text, Track, note_array
+from musegen.tokens.tokenizer import load_tokenizer
+from musegen.training.checkpoint import save_model
+from musegen.training.run import RunConfig
+
+SIZES = {"width": 32, "heads": 4, "slots": 4, "slot_width": 8}
+LAYERS = {"encoder_layers": 1, "decoder_layers": 1, "prior_layers": 1}
+
+
+def song(bars: int = 6, program: int = 0, drums: bool = True, numerator: int = 4) -> Score:
+    """Quarters, a bass note a bar, drums on the beats; a pedal, a name, a marker, two tempi."""
+    beat = 480
+    bar = numerator * beat
+    melody = [(i * beat, beat, 60 + i % 7, 70 + i % 5) for i in range(bars * numerator)]
+    low = [(i * bar, bar, 40 + i % 3, 60) for i in range(bars)]
+    kit = [(i * beat, 120, 36 + 2 * (i % 2), 90) for i in range(bars * numerator)]
+    tracks = [
+        Track(note_array(melody), program=program, name="Tune"),
+        Track(note_array(low), program=33, name="Low"),
+    ]
+    if drums:
+        tracks.append(Track(note_array(kit), is_drum=True, name="Kit"))
+    return Score(
+        tracks=tuple(tracks),
+        tempos=(Tempo(0, 600_000), Tempo(2 * bar, 400_000)),
+        meters=(Meter(0, numerator, 4),),
+        keys=(Key(0, 2, False),),
+        markers=(Text(bar, "here"),),
+    )
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer("events")
+
+
+@pytest.fixture(scope="module")
+def network(tokenizer):
+    config = RunConfig.of(GENERATORS["bar_vae"], "tiny", tokenizer).model
+    settings = to_dict(config) | SIZES | LAYERS
+    torch.manual_seed(0)
+    made = BarVae(BarVaeConfig(**{name: _tupled(value) for name, value in settings.items()}))
+    torch.nn.init.normal_(made.directions.weight, std=0.3)
+    return made.eval()
+
+
+def _tupled(value):
+    return tuple(map(_tupled, value)) if isinstance(value, list) else value
+
+
+@pytest.fixture(scope="module")
+def model(network, tokenizer):
+    return BarModel(network, tokenizer, "random")
+
+
+def same_notes(one: Score, other: Score) -> bool:
+    return [t.notes.tolist() for t in one.tracks] == [t.notes.tolist() for t in other.tracks]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("5-8", (5, 8)), ("5", (5, 5)), (" 2 - 3 ", (2, 3)), ("7-7", (7, 7))]
+)
+def test_ranges_of_bars(text, found):
+    assert parse_range(text) == found
+
+
+@pytest.mark.parametrize("text", ["", "x", "4-2", "0-3", "1.5-2", "-3", "3-", "1-2-3"])
+def test_what_is_no_range_is_said(text):
+    with pytest.raises(UsageError, match="bars"):
+        parse_range(text)
+
+
+def test_a_way_begins_and_ends_with_the_real_bars(model):
+    one, other = song(6), song(6, program=40)
+    pieces = interpolate(one, other, bars_a="1-2", bars_b="3-4", steps=5, model=model)
+    assert len(pieces) == 5
+    first, last = pieces[0].score, pieces[-1].score
+    tune = first.tracks[0].notes
+    assert tune["pitch"].tolist() == [60 + i % 7 for i in range(8)]
+    assert tune["start_tick"].tolist() == [480 * i for i in range(8)]
+    # The other's tune is on a violin: silent in the first piece, there in the last.
+    programs = [track.program for track in first.tracks]
+    assert programs == [0, 33, 40, 0] and [t.is_drum for t in first.tracks] == [False] * 3 + [True]
+    assert [len(track) for track in first.tracks] == [8, 2, 0, 8]
+    assert [len(track) for track in last.tracks] == [0, 2, 8, 8]
+    assert last.tracks[2].notes["pitch"].tolist() == [60 + i % 7 for i in range(8, 16)]
+    assert any("silent" in note for note in pieces[0].notes)
+    for piece in pieces:
+        assert len(piece.score.bars()) <= 2
+        assert piece.score.tempos[0].tempo_us == 600_000 and piece.score.keys[0].fifths == 2
+        assert [track.name for track in piece.score.tracks] == ["Tune", "Low", "Tune", "Kit"]
+        assert check_midi(piece.to_bytes()) == []
+
+
+def test_the_same_seed_gives_the_same_bytes(model):
+    options = {"bars_a": "1-2", "bars_b": "3-4", "steps": 4, "model": model, "temperature": 1.0}
+    make = [
+        [p.to_bytes() for p in interpolate(song(), song(), random_seed=seed, **options)]
+        for seed in (1, 1, 2)
+    ]
+    assert make[0] == make[1] != make[2]
+
+
+def test_sections_of_unlike_length_are_stretched(model):
+    pieces = interpolate(song(), song(), bars_a="1-4", bars_b="5-6", steps=3, model=model)
+    assert any("2 bars for 4: stretched" in note for note in pieces[0].notes)
+    last = pieces[-1].score.tracks[0].notes["pitch"].tolist()
+    own = song().tracks[0].notes["pitch"].tolist()
+    assert last == own[16:20] * 2 + own[20:24] * 2
+
+
+def test_a_variation_leaves_the_rest_alone(model):
+    score = song(6)
+    pieces = vary(score, bars="3-4", amount=0.8, num=3, model=model, temperature=1.0)
+    assert len({piece.to_bytes() for piece in pieces}) == 3
+    for piece in pieces:
+        made = piece.score
+        assert (made.tempos, made.meters, made.keys) == (score.tempos, score.meters, score.keys)
+        assert made.markers == score.markers
+        assert check_midi(piece.to_bytes()) == []
+        for before, after in zip(score.tracks, made.tracks, strict=True):
+            assert (before.name, before.program) == (after.name, after.program)
+            for own in (lambda n: n < 3840, lambda n: n >= 7680):
+                one = before.notes[own(before.notes["start_tick"])]
+                two = after.notes[own(after.notes["start_tick"])]
+                assert one.tolist() == two.tolist()
+            inner = after.notes[(after.notes["start_tick"] >= 3840)]
+            inner = inner[inner["start_tick"] < 7680]
+            ends = inner["start_tick"] + inner["duration_tick"]
+            assert ends.max(initial=0) <= 7680
+    assert not same_notes(pieces[0].score, score)
+
+
+def test_no_amount_changes_nothing(model):
+    score = song(4)
+    (piece,) = vary(score, bars="2-3", amount=0.0, model=model)
+    assert same_notes(piece.score, score)
+
+
+def test_morphing_says_what_was_asked_and_what_came(model):
+    score = song(4)
+    piece = morph(score, bars="1-4", density=1, model=model)
+    told = piece.info
+    assert told["before"]["density"] == pytest.approx((4 + 1 + 4) / 4)
+    assert told["asked"]["density"] == pytest.approx(told["before"]["density"] + 1)
+    assert told["asked"]["rhythm"] == told["before"]["rhythm"] == 1.0
+    # The nearest of what was tried, the bars as the model gives them back among them.
+    count = piece.score.num_notes / 16
+    assert told["measured"]["density"] == pytest.approx(count, abs=0.01)
+
+
+def test_the_average_is_as_long_as_the_longest(model):
+    piece = average([song(4), song(2), song(3)], model=model)
+    assert len(piece.score.bars()) <= 4
+    assert check_midi(piece.to_bytes()) == []
+    assert any("average of 3" in text.text for text in piece.score.comments)
+
+
+@pytest.mark.parametrize(
+    ("act", "said"),
+    [
+        (lambda m: interpolate(song(), song(numerator=3), steps=3, model=m), "4/4 on one side"),
+        (lambda m: interpolate(song(), song(), steps=1, model=m), "2 to 256"),
+        (lambda m: interpolate(song(), song(), bars_a="5-9", model=m), "has 6 bars, not 9"),
+        (lambda m: vary(song(), amount=1.5, model=m), "0 .as it is. to 1"),
+        (lambda m: vary(song(), num=0, model=m), "1 to 1000"),
+        (lambda m: vary(song(70), model=m), "more than 64"),
+        (lambda m: vary(Score(), model=m), "has no notes"),
+        (lambda m: morph(song(), model=m), "nothing is asked"),
+        (lambda m: average([song()], model=m), "two pieces at least"),
+        (lambda m: average([song(), song()], bars=["1"], model=m), "1 ranges of bars for 2"),
+        (lambda m: average([song(), song(numerator=3)], model=m), "other meters"),
+    ],
+)
+def test_what_cannot_be_done_is_said(act, said, model):
+    with pytest.raises((UsageError, MidiError), match=said):
+        act(model)
+
+
+def test_empty_bars_and_meters_that_the_model_lacks(model):
+    late = song(2)
+    gap = late.replace(
+        tracks=tuple(
+            Track(
+                note_array([(n[0] + 7680, *list(n)[1:]) for n in track.notes.tolist()]),
+                program=track.program,
+                is_drum=track.is_drum,
+            )
+            for track in late.tracks
+        )
+    )
+    with pytest.raises(UsageError, match=r"bars 1-3 .* are empty"):
+        vary(gap, bars="1-3", model=model)
+    odd = song(4).replace(meters=(Meter(0, 31, 32),))
+    with pytest.raises(UsageError, match="31/32, which the model has not"):
+        vary(odd, bars="1", model=model)
+
+
+def test_drums_alone_and_pitched_tracks_alone(model):
+    kit = song(4)
+    drums = kit.replace(tracks=(kit.tracks[2],))
+    with pytest.raises(UsageError, match="nothing in common"):
+        interpolate(drums, song(4, drums=False), steps=3, model=model)
+
+
+def test_the_verbs_write_files(network, tokenizer, tmp_path, capsys):
+    folder = tmp_path / "weights"
+    save_model(folder, "bar_vae", network, tokenizer.to_dict(), "card", {})
+    for name, score in (("a", song(4)), ("b", song(4, program=40))):
+        Piece.of(score).save(tmp_path / f"{name}.mid")
+    a, b, out = str(tmp_path / "a.mid"), str(tmp_path / "b.mid"), str(tmp_path / "out")
+    model = ["--model", str(folder)]
+    way = ["interpolate", a, b, "--bars-a", "1-2", "--bars-b", "1-2", "--steps", "3"]
+    assert main.run([*way, "--out", out, *model, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert len(told["files"]) == len(told["notes"]) == 3 and told["random_seed"] == 0
+    assert Piece.load(told["files"][0]).score.num_notes == 8 + 2 + 8
+    assert main.run(["vary", a, "--bars", "2", "--num", "2", "--out", out, *model]) == 0
+    told = capsys.readouterr()
+    assert len(told.out.split()) == 2 and "random seed 0" in told.err
+    assert main.run(["morph", a, "--density", "1", "--out", f"{out}/m.mid", *model]) == 0
+    assert "asked" in capsys.readouterr().err
+    assert main.run(["average", a, b, "--out", f"{out}/mean.mid", *model]) == 0
+    assert (tmp_path / "out" / "mean.mid").is_file()
+    capsys.readouterr()
+    assert main.run(["vary", a, "--bars", "3-1", "--out", out, *model]) == 2
+    told = capsys.readouterr()
+    assert told.err.count("\n") == 1 and "not before the first" in told.err
+    assert main.run(["interpolate", a, str(tmp_path / "none.mid"), *model]) == 1
+    assert np.isfinite(network.config.beta)
