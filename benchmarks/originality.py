@@ -108,7 +108,13 @@ def overtrained(
     torch.set_num_threads(1)
     family = GENERATORS["transformer"]
     config = RunConfig.of(family, "tiny", tokenizer, seed=0)
-    few = dataclasses.replace(shards, pieces=tuple(pieces))
+    wanted = {(piece.shard, piece.offset) for piece in pieces}
+    numbers = [
+        number
+        for number, piece in enumerate(shards.pieces)
+        if (piece.shard, piece.offset) in wanted
+    ]
+    few = dataclasses.replace(shards, pieces=shards.pieces.only(numbers))
     batches = TrainBatches(few, tokenizer, 8, 512, seed=0, augment=False)
     network = family.model_class()(config.model)
     training = dataclasses.replace(config.training, steps=steps, validate_every=0)

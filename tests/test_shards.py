@@ -51,6 +51,10 @@ def test_pieces_come_back(tmp_path: Path, pieces: list[np.ndarray]) -> None:
     assert len(shards.split("train")) == 6
     assert len(shards.split("valid")) == 1
     assert len(shards.split("test")) == 0
+    train = shards.split("train")
+    some = train.only([4, 1])
+    assert [piece.name for piece in some] == [train[4].name, train[1].name]
+    assert list(some.only([1])) == [train[1]] and len(train.only([])) == 0
     assert sorted(shard.file for shard in shards.shards)[:2] == ["train-00000.bin",
                                                                   "train-00001.bin"]  # fmt: skip
     for piece, rows in zip(shards.pieces, pieces, strict=True):

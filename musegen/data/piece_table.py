@@ -127,6 +127,13 @@ class PieceTable(Lazy[ShardPiece]):
             places = self._chosen[places]
         return PieceTable(self._load, self.words, places)
 
+    def only(self, numbers: Sequence[int]) -> PieceTable:
+        """Some of these pieces, by their places here."""
+        places = np.asarray(numbers, dtype=np.int64)
+        if self._chosen is not None:
+            places = self._chosen[places]
+        return PieceTable(self._load, self.words, places)
+
     def check(self, shard_rows: Sequence[int], where: Path) -> None:
         """Raises DataError where a record points outside its shard, the words or the texts."""
         records, texts = self._arrays
