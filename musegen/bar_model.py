@@ -25,7 +25,14 @@ from musegen.models.registry import GENERATORS
 from musegen.music.bars import meters_on_barlines
 from musegen.music.piece import Piece
 from musegen.music.score import Score
-from musegen.tokens.bars import BarGuide, BarShape, bar_documents, measure_bars
+from musegen.tokens.bars import (
+    ATTRIBUTE_STEPS,
+    ATTRIBUTES,
+    BarGuide,
+    BarShape,
+    bar_documents,
+    measure_bars,
+)
 from musegen.tokens.events import EventTokenizer
 from musegen.tokens.grid import Grid
 from musegen.tokens.tokenizer import tokenizer_from_dict
@@ -35,6 +42,9 @@ if TYPE_CHECKING:
     from musegen.models.bar_vae import BarVae
 
 __all__ = ["BarModel", "joined_grid", "slerp"]
+
+REACH = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
+"""How far along an attribute's direction `moved` looks, as multiples of what is asked."""
 
 BarNotes = list[np.ndarray]
 """The note rows (n, 4) of a bar, one array a track."""
@@ -157,6 +167,13 @@ class BarModel:
             mean = mean + noise * np.exp(0.5 * log_var)
         return shapes, mean
 
+    def posterior(self, grid: Grid) -> np.ndarray:
+        """(K, 2, Z) float64: means and log variances of the bars of a grid. Raises TokenError."""
+        section = self.config.section
+        every = range(grid.num_bars)
+        parts = [every[first : first + section] for first in every[::section]]
+        return np.concatenate([self._latents(grid, part) for part in parts])
+
     def _latents(self, grid: Grid, bars: Sequence[int]) -> np.ndarray:
         """(n, 2, Z) float64: means and log variances of some bars."""
         import torch
@@ -242,6 +259,52 @@ class BarModel:
         if samples.interrupted:
             raise KeyboardInterrupt
         return samples.results
+
+    def moved(
+        self,
+        shapes: Sequence[BarShape],
+        latents: np.ndarray,
+        before: np.ndarray,
+        asked: np.ndarray,
+        *,
+        given: Sequence[BarNotes] | None = None,
+        seed: int = 0,
+    ) -> tuple[list[BarNotes], np.ndarray]:
+        """Bars with so much more of each attribute, and what they then measure, (N, 3).
+
+        Latents move along the directions of what is asked; several distances are tried, and the one
+        that comes nearest is taken, bar by bar. What is not asked for should stay: it counts half.
+
+        Args:
+            shapes: of N bars.
+            latents: (N, Z).
+            before: (N, 3), as `measure_bars` has them.
+            asked: (3,) or (N, 3): how much more of each.
+            given: the bars themselves, which may be the nearest.
+            seed: of ties.
+        """
+        if self.config.attributes != len(ATTRIBUTES):
+            raise UsageError(
+                f"this model has directions of {self.config.attributes} attributes, not of "
+                f"{', '.join(ATTRIBUTES)}"
+            )
+        vocabulary = self.tokenizer.vocabulary
+        wanted = np.broadcast_to(np.asarray(asked, dtype=np.float64), before.shape)
+        goal = np.maximum(before + wanted, 0.0)
+        weight = self.network.directions.weight.detach().cpu().double().numpy()  # (Z, 3)
+        way = wanted @ weight.T
+        counts = np.where(wanted != 0, 1.0, 0.5) / np.array(ATTRIBUTE_STEPS)
+        misses = np.full(len(shapes), np.inf)
+        found: list[BarNotes] = list(given) if given is not None else [[] for _ in shapes]
+        measured = before.copy()
+        for reach in REACH:
+            written = self.decode(shapes, latents + reach * way, in_range=True, seed=seed)
+            for bar, (shape, notes) in enumerate(zip(shapes, written, strict=True)):
+                own = measure_bars(shape.grid(notes), vocabulary)[0]
+                miss = float((np.abs(own - goal[bar]) * counts[bar]).sum())
+                if miss < misses[bar] - 1e-9:
+                    misses[bar], found[bar], measured[bar] = miss, notes, own
+        return found, measured
 
     def score(self, shapes: Sequence[BarShape], notes: Sequence[BarNotes]) -> Score:
         """Bars of the same tracks as a score."""

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from musegen.bar_model import BarModel, BarNotes, slerp
+from musegen.bar_model import BarModel, slerp
 from musegen.errors import UsageError
 from musegen.idea_sections import (
     Section,
@@ -32,16 +32,9 @@ from musegen.idea_sections import (
 )
 from musegen.music.piece import Piece
 from musegen.music.score import Score, Text
-from musegen.tokens.bars import ATTRIBUTES, measure_bars
+from musegen.tokens.bars import ATTRIBUTE_STEPS, ATTRIBUTES, measure_bars
 
 __all__ = ["average", "interpolate", "morph", "parse_range", "vary"]
-
-UNITS = {"density": 1.0, "rhythm": 0.25, "polyphony": 1.0}
-"""What one step of `morph` asks for: a note a quarter, an onset in one more quarter beat of four, a
-note more at once."""
-
-REACH = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
-"""How far along an attribute's direction `morph` looks, as multiples of what is asked."""
 
 
 def _latents(model: BarModel, one: Section) -> np.ndarray:
@@ -178,38 +171,24 @@ def morph(
         MidiError, CheckpointError: as above.
     """
     steps = {"density": density, "rhythm": rhythm, "polyphony": polyphony}
-    asked = np.array([steps[name] * UNITS[name] for name in ATTRIBUTES])
+    asked = np.array([steps[name] for name in ATTRIBUTES]) * np.array(ATTRIBUTE_STEPS)
     if not asked.any():
         raise UsageError("nothing is asked: give density, rhythm intensity or polyphony")
     used = _model(model)
-    if used.config.attributes != len(ATTRIBUTES):
-        raise UsageError(f"the model knows {used.config.attributes} attributes, not {ATTRIBUTES}")
     one = section(used, source, bars)
-    z, shapes = _latents(used, one), shapes_of(one)
-    vocabulary = used.tokenizer.vocabulary
-    before = measure_bars(one.grid, vocabulary)  # (K, 3)
-    goal = np.maximum(before + asked, 0.0)
-    weight = used.network.directions.weight.detach().cpu().double().numpy()  # (Z, 3)
-    way = weight @ asked
-    scale = np.array([UNITS[name] for name in ATTRIBUTES])
-    best: list[tuple[float, BarNotes, np.ndarray]] = [
-        (np.inf, one.notes(bar), before[bar]) for bar in range(len(shapes))
-    ]
-    for reach in REACH:
-        written = used.decode(shapes, z + reach * way, in_range=True, seed=random_seed)
-        for bar, (shape, notes) in enumerate(zip(shapes, written, strict=True)):
-            measured = measure_bars(shape.grid(notes), vocabulary)[0]
-            # What is not asked for should stay, at half the weight of what is.
-            miss = np.abs(measured - goal[bar]) / scale * np.where(asked, 1.0, 0.5)
-            if miss.sum() < best[bar][0] - 1e-9:
-                best[bar] = (float(miss.sum()), notes, measured)
-    score = with_bars(one, used, [notes for _, notes, _ in best])
+    before = measure_bars(one.grid, used.tokenizer.vocabulary)  # (K, 3)
+    given = [one.notes(bar) for bar in range(len(before))]
+    found, measured = used.moved(
+        shapes_of(one), _latents(used, one), before, asked, given=given, seed=random_seed
+    )
+    score = with_bars(one, used, found)
     told = {
-        "asked": dict(zip(ATTRIBUTES, goal.mean(0).round(3).tolist(), strict=True)),
-        "measured": dict(
-            zip(ATTRIBUTES, np.mean([each for *_, each in best], 0).round(3).tolist(), strict=True)
-        ),
-        "before": dict(zip(ATTRIBUTES, before.mean(0).round(3).tolist(), strict=True)),
+        name: dict(zip(ATTRIBUTES, values.mean(0).round(3).tolist(), strict=True))
+        for name, values in (
+            ("before", before),
+            ("asked", np.maximum(before + asked, 0.0)),
+            ("measured", measured),
+        )
     }
     text = "morph: " + ", ".join(f"{name} {value:+g}" for name, value in steps.items() if value)
     return _piece(score, used, text, random_seed, (), **told)

@@ -35,11 +35,23 @@ from musegen.tokens.vocabulary import (
     EventVocabulary,
 )
 
-__all__ = ["ATTRIBUTES", "BarDocuments", "BarGuide", "BarShape", "bar_documents", "measure_bars"]
+__all__ = [
+    "ATTRIBUTES",
+    "ATTRIBUTE_STEPS",
+    "BarDocuments",
+    "BarGuide",
+    "BarShape",
+    "bar_documents",
+    "measure_bars",
+]
 
 ATTRIBUTES = ("density", "rhythm", "polyphony")
 """What `measure_bars` measures: notes a quarter note, share of the quarter beats with an onset,
 mean number of notes that sound in a quarter beat (the last two: arXiv 2105.04090, section IV-C)."""
+
+ATTRIBUTE_STEPS = (1.0, 0.25, 1.0)
+"""What one step of each is: a note a quarter, an onset in one more quarter beat of four, a note
+more at once."""
 
 DRUM_RANGE = (27, 87)
 """General MIDI level 2 percussion: what a free drum cell may hold."""
