@@ -90,6 +90,11 @@ def evaluate(
         raise OutputError(f"{out} is a folder: name a file in it")
     if out is not None and not out.parent.is_dir():
         raise OutputError(f"{out.parent}: there is no such folder to write {out.name} into")
+    if _is_of_bars(model):
+        if against or plots or tasks or timing:
+            raise UsageError("an autoencoder of bars has no --tasks, --against, --plots, --timing")
+        _evaluate_bars(data, model, num, seed, splits, source, workers, out, as_json, quiet)
+        return
     if plots is not None:
         from musegen.evaluation.plots import check_plots
 
@@ -129,6 +134,54 @@ def evaluate(
     if found.interrupted:
         console.warn("stopped by Ctrl-C: what was finished is in the report")
         raise typer.Exit(INTERRUPTED)
+
+
+def _is_of_bars(model: str) -> bool:
+    """Whether the model is an autoencoder of bars, which has figures of its own."""
+    from musegen.assets import weights_path
+    from musegen.training.folder import read_checkpoint
+
+    return read_checkpoint(weights_path(model)).family == "bar_vae"
+
+
+def _evaluate_bars(
+    data: str,
+    model: str,
+    num: int,
+    seed: int,
+    splits: str,
+    source: Path | None,
+    workers: int | None,
+    out: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """The report of an autoencoder of bars."""
+    import json
+
+    from musegen.atomic import write_whole
+    from musegen.evaluation.bars import bars_markdown
+    from musegen.ideas import evaluate as evaluate_ideas
+
+    console.note(f"random seed {seed}", quiet=quiet)
+    with console.progress("evaluating", quiet=quiet) as report:
+        found = evaluate_ideas(
+            data,
+            model,
+            num=num,
+            random_seed=seed,
+            splits=_words(splits),
+            source=source,
+            workers=workers,
+            on_progress=report,
+        )
+    json_wanted = as_json or (out is not None and out.suffix == ".json")
+    text = json.dumps(found, indent=2) + "\n" if json_wanted else bars_markdown(found)
+    if out is None:
+        print(text, end="")
+    else:
+        write_whole(out, text.encode("utf-8"))
+        print(out)
 
 
 def _words(text: str) -> list[str]:

@@ -14,7 +14,9 @@ latent.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +36,10 @@ from musegen.music.piece import Piece
 from musegen.music.score import Score, Text
 from musegen.tokens.bars import ATTRIBUTE_STEPS, ATTRIBUTES, measure_bars
 
-__all__ = ["average", "interpolate", "morph", "parse_range", "vary"]
+__all__ = ["average", "evaluate", "interpolate", "morph", "parse_range", "vary"]
+
+
+OnProgress = Callable[[float, float | None, str], None]
 
 
 def _latents(model: BarModel, one: Section) -> np.ndarray:
@@ -233,6 +238,57 @@ def average(
     written = used.decode(shapes, middle, temperature=temperature, seed=random_seed, in_range=True)
     score = fresh(sections, used, shapes, written)
     return _piece(score, used, f"average of {len(sources)}", random_seed, notes)
+
+
+def evaluate(
+    data: str | os.PathLike[str],
+    model: str | os.PathLike[str] | BarModel = "bars",
+    *,
+    num: int = 200,
+    random_seed: int = 0,
+    splits: Sequence[str] = ("valid", "test"),
+    language: str | os.PathLike[str] | None = "default",
+    source: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> dict[str, Any]:
+    """Measures an autoencoder of bars on held-out bars (`musegen.evaluation.bars`).
+
+    Args:
+        data: a card's name, a folder of MIDI, or a folder of shards.
+        model: a name, a folder, or a loaded model.
+        num: bars of each kind, ways, sliders.
+        random_seed: the same seed gives the same figures.
+        splits: whose pieces.
+        language: the transformer that is asked what it thinks of the ways; None asks none.
+        source: where a card's files lie.
+        workers: processes that encode the files; all cores by default.
+        on_progress: called as `on_progress(done, total, text)`.
+
+    Raises:
+        UsageError, DataError, CheckpointError: the data or a model cannot be used.
+    """
+    from musegen.data.build import open_or_build
+    from musegen.evaluation.bars import evaluate_bars
+    from musegen.model import Model
+
+    if num < 2:
+        raise UsageError(f"num {num}: at least 2 bars")
+    used = _model(model)
+    with tempfile.TemporaryDirectory() as temporary:
+        shards = open_or_build(
+            Path(data),
+            Path(temporary) / "shards",
+            preset=used.tokenizer,
+            source=Path(source) if source is not None else None,
+            workers=workers,
+            on_progress=on_progress,
+        )
+        asked = None
+        if language is not None:
+            other = Model.from_pretrained(language, "cpu", engine="torch")
+            asked = (other.network, other.tokenizer)
+        return evaluate_bars(used, shards, splits, num, random_seed, asked, on_progress)
 
 
 # --- Shared --------------------------------------------------------------------------------------

@@ -6,47 +6,18 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from cli import main
 
 from musegen.bar_model import BarModel
-from musegen.config import to_dict
 from musegen.errors import MidiError, UsageError
 from musegen.ideas import average, interpolate, morph, parse_range, vary
-from musegen.models.bar_vae import BarVae
-from musegen.models.bar_vae_config import BarVaeConfig
-from musegen.models.registry import GENERATORS
 from musegen.music.check import check_midi
 from musegen.music.piece import Piece
-from musegen.music.score import Key, Meter, Score, Tempo, Text, Track, note_array
+from musegen.music.score import Meter, Score, Track, note_array
 from musegen.tokens.tokenizer import load_tokenizer
 from musegen.training.checkpoint import save_model
-from musegen.training.run import RunConfig
 
-SIZES = {"width": 32, "heads": 4, "slots": 4, "slot_width": 8}
-LAYERS = {"encoder_layers": 1, "decoder_layers": 1, "prior_layers": 1}
-
-
-def song(bars: int = 6, program: int = 0, drums: bool = True, numerator: int = 4) -> Score:
-    """Quarters, a bass note a bar, drums on the beats; a pedal, a name, a marker, two tempi."""
-    beat = 480
-    bar = numerator * beat
-    melody = [(i * beat, beat, 60 + i % 7, 70 + i % 5) for i in range(bars * numerator)]
-    low = [(i * bar, bar, 40 + i % 3, 60) for i in range(bars)]
-    kit = [(i * beat, 120, 36 + 2 * (i % 2), 90) for i in range(bars * numerator)]
-    tracks = [
-        Track(note_array(melody), program=program, name="Tune"),
-        Track(note_array(low), program=33, name="Low"),
-    ]
-    if drums:
-        tracks.append(Track(note_array(kit), is_drum=True, name="Kit"))
-    return Score(
-        tracks=tuple(tracks),
-        tempos=(Tempo(0, 600_000), Tempo(2 * bar, 400_000)),
-        meters=(Meter(0, numerator, 4),),
-        keys=(Key(0, 2, False),),
-        markers=(Text(bar, "here"),),
-    )
+from .bar_songs import random_network, song
 
 
 @pytest.fixture(scope="module")
@@ -56,16 +27,7 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def network(tokenizer):
-    config = RunConfig.of(GENERATORS["bar_vae"], "tiny", tokenizer).model
-    settings = to_dict(config) | SIZES | LAYERS
-    torch.manual_seed(0)
-    made = BarVae(BarVaeConfig(**{name: _tupled(value) for name, value in settings.items()}))
-    torch.nn.init.normal_(made.directions.weight, std=0.3)
-    return made.eval()
-
-
-def _tupled(value):
-    return tuple(map(_tupled, value)) if isinstance(value, list) else value
+    return random_network(tokenizer)
 
 
 @pytest.fixture(scope="module")

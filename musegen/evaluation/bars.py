@@ -21,7 +21,7 @@ from musegen.evaluation.intervals import spearman
 from musegen.tokens.bars import ATTRIBUTE_STEPS, ATTRIBUTES, BarShape, measure_bars
 from musegen.tokens.grid import Grid
 
-__all__ = ["KINDS", "evaluate_bars", "held_out_bars", "signature"]
+__all__ = ["KINDS", "bars_markdown", "evaluate_bars", "held_out_bars", "signature"]
 
 KINDS = ("one voice", "one track", "several tracks")
 """One note at a time in one track; all of one track; all of at least two that sound."""
@@ -273,3 +273,40 @@ def posterior_figures(model: Any, bars: Sequence[BarSample]) -> dict[str, float]
         "kl_per_bar": float(kl.mean()),
         "active": float((mean.var(0) > ACTIVE_VARIANCE).mean()),
     }
+
+
+def bars_markdown(found: dict[str, Any]) -> str:
+    """The figures as Markdown."""
+    lines = [f"# Bars given back, drawn and walked between ({', '.join(found['splits'])})", ""]
+    lines += ["| bars of | bars | F1 | with duration | exact | F1 at temperature 1 |"]
+    lines += ["| --- | ---: | ---: | ---: | ---: | ---: |"]
+    for kind, own in found["reconstruction"].items():
+        figures = ("f1", "f1_with_duration", "exact", "f1_at_1")
+        told = " | ".join(f"{own[name]:.3f}" for name in figures)
+        lines.append(f"| {kind} | {own['bars']} | {told} |")
+    prior, posterior = found["prior"], found["posterior"]
+    lines += [
+        "",
+        "F1 of notes (track, onset, pitch), greedy, from the posterior's mean; means over bars.",
+        f"KL to N(0, I): {posterior['kl_per_bar']:.1f} nats a bar; "
+        f"{posterior['active']:.1%} of the units are active.",
+        "",
+        f"Drawn from N(0, I): {prior['valid']:.1%} of {prior['samples']} are valid, "
+        f"{prior['empty']:.1%} empty, {prior['notes']:.1f} notes a bar "
+        f"(held-out {prior['held_out_notes']:.1f}); {prior['copies']:.1%} equal a training bar "
+        f"(held-out {prior['held_out_copies']:.1%}).",
+        "",
+        f"| {found['interpolation']['ways']} ways | monotone steps | largest jump over mean | "
+        "nats a note over those of the ends |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for name in ("latent", "blend", "nearest"):
+        own = found["interpolation"][name]
+        if own:
+            nats = f"{own['nats_over_ends']:.3f}" if "nats_over_ends" in own else ""
+            lines.append(f"| {name} | {own['monotone']:.3f} | {own['largest_jump']:.2f} | {nats} |")
+    lines += ["", "| slider | asked against measured (Spearman) | drift of the others, in steps |"]
+    lines += ["| --- | ---: | ---: |"]
+    for name, own in found["attributes"].items():
+        lines.append(f"| {name} | {own['spearman']:.3f} | {own['drift']:.2f} |")
+    return "\n".join(lines) + "\n"
