@@ -33,16 +33,18 @@ def interpolate(
     """
     from musegen.ideas import interpolate
 
-    pieces = interpolate(
-        a,
-        b,
-        bars_a=bars_a or None,
-        bars_b=bars_b or None,
-        steps=steps,
-        model=model,
-        temperature=temperature,
-        random_seed=random_seed,
-    )
+    with console.progress("writing bars", quiet=quiet) as report:
+        pieces = interpolate(
+            a,
+            b,
+            bars_a=bars_a or None,
+            bars_b=bars_b or None,
+            steps=steps,
+            model=model,
+            temperature=temperature,
+            random_seed=random_seed,
+            on_progress=report,
+        )
     console.note(f"random seed {random_seed}", quiet=quiet)
     ideas.write(
         pieces,

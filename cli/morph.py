@@ -32,14 +32,16 @@ def morph(
     """
     from musegen.ideas import morph
 
-    piece = morph(
-        source,
-        bars=bars or None,
-        density=density,
-        rhythm=rhythm_intensity,
-        polyphony=polyphony,
-        model=model,
-    )
+    with console.progress("writing bars", quiet=quiet) as report:
+        piece = morph(
+            source,
+            bars=bars or None,
+            density=density,
+            rhythm=rhythm_intensity,
+            polyphony=polyphony,
+            model=model,
+            on_progress=report,
+        )
     told = {key: piece.info[key] for key in ("before", "asked", "measured")}
     if not quiet and not as_json:
         for name, before in told["before"].items():

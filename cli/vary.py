@@ -30,15 +30,17 @@ def vary(
     """Write variations of some bars; everything else stays as it is."""
     from musegen.ideas import vary
 
-    pieces = vary(
-        source,
-        bars=bars or None,
-        amount=amount,
-        num=num,
-        model=model,
-        temperature=temperature,
-        random_seed=random_seed,
-    )
+    with console.progress("writing bars", quiet=quiet) as report:
+        pieces = vary(
+            source,
+            bars=bars or None,
+            amount=amount,
+            num=num,
+            model=model,
+            temperature=temperature,
+            random_seed=random_seed,
+            on_progress=report,
+        )
     console.note(f"random seed {random_seed}", quiet=quiet)
     ideas.write(
         pieces,

@@ -36,6 +36,7 @@ from musegen.tokens.bars import (
 from musegen.tokens.events import EventTokenizer
 from musegen.tokens.grid import Grid
 from musegen.tokens.tokenizer import tokenizer_from_dict
+from musegen.tokens.ways import BarNotes, even_steps, notes_of, shares
 from musegen.training.folder import read_checkpoint, read_config
 
 if TYPE_CHECKING:
@@ -43,11 +44,17 @@ if TYPE_CHECKING:
 
 __all__ = ["BarModel", "joined_grid", "slerp"]
 
-REACH = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
-"""How far along an attribute's direction `moved` looks, as multiples of what is asked."""
+REACH = (1.0, 2.0, 4.0)
+"""How far along the directions `moved` looks, as multiples of what is missing."""
 
-BarNotes = list[np.ndarray]
-"""The note rows (n, 4) of a bar, one array a track."""
+PARTS, REACH_OF_PART = 4, 6.0
+"""Parts of a bar that `moved` also moves alone, and how far."""
+
+ROUNDS = 4
+"""Times that `moved` looks at what is still missing."""
+
+DENSE = 2
+"""Points that `way` writes for each step, of each kind that `shares` has."""
 
 
 def slerp(one: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
@@ -178,6 +185,30 @@ class BarModel:
         """(n, 2, Z) float64: means and log variances of some bars."""
         import torch
 
+        with torch.no_grad():
+            found = self.network.posterior_of(self._batch(grid, bars))
+        return torch.stack((found.mean, found.log_var), dim=1).double().cpu().numpy()
+
+    def right(self, grid: Grid) -> tuple[int, int]:
+        """Fields that the decoder has right and all, with the mean latent and the notes before.
+
+        Of the bars of a grid (at most a section of them). Raises TokenError.
+        """
+        import torch
+
+        batch = self._batch(grid, range(grid.num_bars))
+        with torch.no_grad():
+            inputs = self.network.decoder_batch(batch, self.network.posterior_of(batch).mean)
+            found = torch.stack(
+                [each.argmax(-1) for each in self.network.decoder.field_logits(inputs)], dim=1
+            )
+        targets = inputs["targets"].flatten(0, 1)
+        return int(((found == targets) & (targets > 0)).sum()), int((targets > 0).sum())
+
+    def _batch(self, grid: Grid, bars: Sequence[int]) -> dict[str, Any]:
+        """Some bars as one batch of tensors. Raises TokenError."""
+        import torch
+
         from musegen.data.bar_batches import packed
 
         tracks = np.arange(grid.num_tracks)
@@ -200,10 +231,7 @@ class BarModel:
             self.config.section,
         )
         device = self.network.asked.device
-        batch = {name: torch.as_tensor(array).to(device) for name, array in arrays.items()}
-        with torch.no_grad():
-            found = self.network.posterior_of(batch)
-        return torch.stack((found.mean, found.log_var), dim=1).double().cpu().numpy()
+        return {name: torch.as_tensor(array).to(device) for name, array in arrays.items()}
 
     # --- And back ------------------------------------------------------------------------------
 
@@ -269,19 +297,22 @@ class BarModel:
         *,
         given: Sequence[BarNotes] | None = None,
         seed: int = 0,
+        on_step: Callable[[int, int], None] | None = None,
     ) -> tuple[list[BarNotes], np.ndarray]:
         """Bars with so much more of each attribute, and what they then measure, (N, 3).
 
-        Latents move along the directions of what is asked; several distances are tried, and the one
-        that comes nearest is taken, bar by bar. What is not asked for should stay: it counts half.
+        Latents move along the directions of what is missing, all of a bar or a part of it, by
+        several distances; of all that is written, what measures nearest is kept, bar by bar, and
+        the next round goes on from there. What is not asked for should stay: it counts half.
 
         Args:
             shapes: of N bars.
             latents: (N, Z).
             before: (N, 3), as `measure_bars` has them.
             asked: (3,) or (N, 3): how much more of each.
-            given: the bars themselves, which may be the nearest.
+            given: the bars themselves; by default the latents are decoded.
             seed: of ties.
+            on_step: called as `on_step(done, total)`.
         """
         if self.config.attributes != len(ATTRIBUTES):
             raise UsageError(
@@ -291,19 +322,33 @@ class BarModel:
         vocabulary = self.tokenizer.vocabulary
         wanted = np.broadcast_to(np.asarray(asked, dtype=np.float64), before.shape)
         goal = np.maximum(before + wanted, 0.0)
-        weight = self.network.directions.weight.detach().cpu().double().numpy()  # (Z, 3)
-        way = wanted @ weight.T
+        directions = self.network.directions.weight.detach().cpu().double().numpy()  # (Z, 3)
         counts = np.where(wanted != 0, 1.0, 0.5) / np.array(ATTRIBUTE_STEPS)
-        misses = np.full(len(shapes), np.inf)
-        found: list[BarNotes] = list(given) if given is not None else [[] for _ in shapes]
-        measured = before.copy()
-        for reach in REACH:
-            written = self.decode(shapes, latents + reach * way, in_range=True, seed=seed)
-            for bar, (shape, notes) in enumerate(zip(shapes, written, strict=True)):
-                own = measure_bars(shape.grid(notes), vocabulary)[0]
-                miss = float((np.abs(own - goal[bar]) * counts[bar]).sum())
-                if miss < misses[bar] - 1e-9:
-                    misses[bar], found[bar], measured[bar] = miss, notes, own
+        part_of = np.arange(self.config.latent) * PARTS // self.config.latent
+        moves = [np.full(self.config.latent, reach) for reach in REACH]
+        moves += [REACH_OF_PART * (part_of == part) for part in range(PARTS)]
+        found = list(given) if given is not None else self.decode(shapes, latents, in_range=True)
+        measured = np.concatenate(
+            [
+                measure_bars(shape.grid(notes), vocabulary)
+                for shape, notes in zip(shapes, found, strict=True)
+            ]
+        )
+        latents = latents.copy()
+        misses = (np.abs(measured - goal) * counts).sum(axis=1)
+        for round_ in range(ROUNDS):
+            missing, start = (goal - measured) @ directions.T, latents.copy()
+            for number, move in enumerate(moves):
+                points = start + move * missing
+                written = self.decode(shapes, points, in_range=True, seed=seed)
+                for bar, (shape, notes) in enumerate(zip(shapes, written, strict=True)):
+                    own = measure_bars(shape.grid(notes), vocabulary)[0]
+                    miss = float((np.abs(own - goal[bar]) * counts[bar]).sum())
+                    if miss < misses[bar] - 1e-9:
+                        misses[bar], found[bar], measured[bar] = miss, notes, own
+                        latents[bar] = points[bar]
+                if on_step is not None:
+                    on_step(round_ * len(moves) + number + 1, ROUNDS * len(moves))
         return found, measured
 
     def score(self, shapes: Sequence[BarShape], notes: Sequence[BarNotes]) -> Score:
@@ -317,6 +362,60 @@ class BarModel:
             raise UsageError(f"{steps} steps: the two ends are 2 already")
         shares = np.linspace(0.0, 1.0, steps)
         return np.stack([slerp(one, other, float(share)) for share in shares])
+
+    def way(
+        self,
+        shapes: Sequence[BarShape],
+        ends: tuple[Sequence[BarNotes], Sequence[BarNotes]],
+        one: np.ndarray,
+        other: np.ndarray,
+        steps: int,
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        on_step: Callable[[int], None] | None = None,
+    ) -> list[list[BarNotes]]:
+        """The way from one section of K bars to another, in steps that are even in the music.
+
+        Points are written along the great arc of the latents, with all slots together and with
+        some ahead (`musegen.tokens.ways.shares`); the most even of them are taken (`even_steps`),
+        the same for all bars.
+
+        Args:
+            shapes: of the K bars between.
+            ends: the notes of both sections, which the way begins and ends with.
+            one: (K, Z), the latents of the first.
+            other: (K, Z), of the other.
+            steps: with both ends.
+            temperature, seed, on_step: as in `decode`.
+        """
+        slots, width = self.config.slots, self.config.slot_width
+        points = np.stack(
+            [
+                np.concatenate(
+                    [
+                        slerp(one, other, share)[..., slot * width : (slot + 1) * width]
+                        for slot, share in enumerate(ahead)
+                    ],
+                    axis=-1,
+                )
+                for ahead in shares(slots, DENSE * (steps - 1)).tolist()
+            ]
+        )
+        written = self.decode(
+            [shape for _ in points for shape in shapes],
+            points.reshape(-1, points.shape[-1]),
+            temperature=temperature,
+            seed=seed,
+            in_range=True,
+            on_step=on_step,
+        )
+        count = len(shapes)
+        found = [list(ends[0])]
+        found += [written[first : first + count] for first in range(0, len(written), count)]
+        found.append(list(ends[1]))
+        heard = [{(k, *n) for k, bar in enumerate(bars) for n in notes_of(bar)} for bars in found]
+        return [found[point] for point in even_steps(heard, steps)]
 
 
 def _shape(part: Grid) -> BarShape:

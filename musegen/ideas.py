@@ -47,6 +47,13 @@ def _latents(model: BarModel, one: Section) -> np.ndarray:
     return model.encode(one.grid)[1]
 
 
+def _rows(on_progress: OnProgress | None) -> Callable[[int], None] | None:
+    """For `decode`, which cannot know how many rows there will be."""
+    if on_progress is None:
+        return None
+    return lambda rows: on_progress(rows, None, f"{rows} notes")
+
+
 # --- The verbs ------------------------------------------------------------------------------------
 
 
@@ -60,12 +67,14 @@ def interpolate(
     model: str | os.PathLike[str] | BarModel = "bars",
     temperature: float = 0.0,
     random_seed: int = 0,
+    on_progress: OnProgress | None = None,
 ) -> list[Piece]:
     """The way from one section to another, in `steps` pieces; the first and the last are real.
 
-    Latents go along the great arc (`slerp`), bar by bar. A shorter section is stretched: bar k of L
-    takes its bar floor(k * own / L). Tracks that one of them lacks are silent there. Tempo, key and
-    names of tracks are those of `a`.
+    Latents go along the great arc (`slerp`), bar by bar, and the steps are even in the music:
+    of more points than are asked for, those are taken whose notes change most evenly. A shorter
+    section is stretched: bar k of L takes its bar floor(k * own / L). Tracks that one of them lacks
+    are silent there. Tempo, key and names of tracks are those of `a`.
 
     Raises:
         UsageError: fewer than two steps, no such bars, meters that differ.
@@ -91,19 +100,18 @@ def interpolate(
                 f"bar {bar + 1} is in {named[0]} on one side and in {named[1]} on the other; "
                 "choose bars of the same meter"
             )
-    ways = used.interpolate(latents[0][places[0]], latents[1][places[1]], steps)  # (S, K, Z)
     shapes = [shapes_of(both[0])[bar] for bar in places[0]]
-    inner = [shape for _ in range(steps - 2) for shape in shapes]
-    written = used.decode(
-        inner,
-        ways[1:-1].reshape(len(inner), -1),
+    first, last = ([one.notes(bar) for bar in own] for one, own in zip(both, places, strict=True))
+    found = used.way(
+        shapes,
+        (first, last),
+        latents[0][places[0]],
+        latents[1][places[1]],
+        steps,
         temperature=temperature,
         seed=random_seed,
-        in_range=True,
+        on_step=_rows(on_progress),
     )
-    found = [[both[0].notes(bar) for bar in places[0]]]
-    found += [written[step * count : (step + 1) * count] for step in range(steps - 2)]
-    found.append([both[1].notes(bar) for bar in places[1]])
     pieces = []
     for number, bars in enumerate(found, 1):
         score = fresh(both, used, shapes, bars)
@@ -121,6 +129,7 @@ def vary(
     model: str | os.PathLike[str] | BarModel = "bars",
     temperature: float = 0.0,
     random_seed: int = 0,
+    on_progress: OnProgress | None = None,
 ) -> list[Piece]:
     """Variations of some bars; everything else of the piece stays, tick for tick.
 
@@ -149,6 +158,8 @@ def vary(
             score = with_bars(one, used, written)
         else:
             score = one.score
+        if on_progress is not None:
+            on_progress(number + 1, num, "")
         text = f"vary: amount {amount:g}, {number + 1} of {num}"
         pieces.append(_piece(score, used, text, random_seed, (), sample=number))
     return pieces
@@ -163,11 +174,12 @@ def morph(
     polyphony: float = 0.0,
     model: str | os.PathLike[str] | BarModel = "bars",
     random_seed: int = 0,
+    on_progress: OnProgress | None = None,
 ) -> Piece:
     """Some bars with more or less of an attribute; everything else stays, tick for tick.
 
-    Latents move along the attributes' directions. What a step along them does is measured on what
-    comes out, for each bar at several distances, and the nearest to what is asked is taken: in
+    Latents move along the attributes' directions, several times, by several distances; what comes
+    out is measured, bar by bar, and the nearest to what is asked is taken (`BarModel.moved`): in
     `info["asked"]` and `info["measured"]`, as means over the bars. A step is a note a quarter
     (density), an onset in one more of four quarter beats (rhythm), a note more at once (polyphony).
 
@@ -184,7 +196,13 @@ def morph(
     before = measure_bars(one.grid, used.tokenizer.vocabulary)  # (K, 3)
     given = [one.notes(bar) for bar in range(len(before))]
     found, measured = used.moved(
-        shapes_of(one), _latents(used, one), before, asked, given=given, seed=random_seed
+        shapes_of(one),
+        _latents(used, one),
+        before,
+        asked,
+        given=given,
+        seed=random_seed,
+        on_step=None if on_progress is None else lambda done, total: on_progress(done, total, ""),
     )
     score = with_bars(one, used, found)
     told = {

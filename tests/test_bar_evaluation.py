@@ -12,7 +12,7 @@ from cli import main
 from musegen.bar_model import BarModel
 from musegen.data.shards import CorpusFacts, ShardSet, ShardWriter
 from musegen.errors import DataError, UsageError
-from musegen.evaluation.bar_ways import blend, f1, notes_of, way_figures
+from musegen.evaluation.bar_ways import blend, way_figures
 from musegen.evaluation.bars import (
     KINDS,
     bars_markdown,
@@ -22,6 +22,7 @@ from musegen.evaluation.bars import (
 )
 from musegen.ideas import evaluate
 from musegen.tokens.tokenizer import load_tokenizer
+from musegen.tokens.ways import f1, notes_of
 from musegen.training.checkpoint import save_model
 
 from .bar_songs import random_network, song
@@ -164,7 +165,10 @@ def test_the_same_evaluation_twice(model, shards) -> None:
     assert set(one["reconstruction"]) == set(KINDS)
     assert one["prior"]["valid"] == 1.0
     assert 0 <= one["interpolation"]["latent"]["monotone"] <= 1
-    assert set(one["attributes"]) == {"density", "rhythm", "polyphony"}
+    assert set(one["attributes"]) == set(KINDS[1:])
+    for sliders in one["attributes"].values():
+        assert set(sliders) == {"density", "rhythm", "polyphony"}
+    assert all(0 < own["accuracy"] < 1 for own in one["reconstruction"].values())
     text = bars_markdown(one)
     assert "| several tracks | 6 |" in text and "| density |" in text
 

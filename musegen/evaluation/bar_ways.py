@@ -17,19 +17,15 @@ from musegen.evaluation.likelihood import HeldOutDocuments, network_nats
 from musegen.tokens.bars import BarShape
 from musegen.tokens.grid import Grid
 from musegen.tokens.tokenizer import PieceInfo
+from musegen.tokens.ways import BarNotes, f1, notes_of
 
 __all__ = [
-    "BarNotes",
     "BarSample",
     "blend",
-    "f1",
     "interpolation",
     "latents_of",
-    "notes_of",
     "way_figures",
 ]
-
-BarNotes = Sequence[np.ndarray]
 
 POINTS = 11
 """Of a way, both ends included."""
@@ -43,17 +39,6 @@ class BarSample:
     notes: BarNotes
     grid: Grid
     piece: str
-
-
-def notes_of(bar: BarNotes, durations: bool = False) -> set[tuple[int, ...]]:
-    """The notes of a bar as a set: track, head and pitch, and with `durations` the duration."""
-    columns = [0, 1, 3] if durations else [0, 1]
-    return {(track, *row) for track, rows in enumerate(bar) for row in rows[:, columns].tolist()}
-
-
-def f1(one: set[Any], other: set[Any]) -> float:
-    """2 |A and B| / (|A| + |B|); 1 where both are empty."""
-    return 2 * len(one & other) / (len(one) + len(other)) if one or other else 1.0
 
 
 def latents_of(model: Any, bars: Sequence[BarSample]) -> np.ndarray:
@@ -140,9 +125,10 @@ def interpolation(
     shares = np.linspace(0, 1, POINTS)
     for number, (one, other) in enumerate(chosen):
         z = latents_of(model, [one, other])
+        ends = ([one.notes], [other.notes])
+        way = model.way([one.shape], ends, z[None, 0], z[None, 1], POINTS)
+        ways["latent"].append([step[0] for step in way])
         path = model.interpolate(z[0], z[1], POINTS)
-        inner = model.decode([one.shape] * (POINTS - 2), path[1:-1], in_range=True)
-        ways["latent"].append([one.notes, *inner, other.notes])
         ways["blend"].append(
             [
                 blend(one.notes, other.notes, share, np.random.default_rng([seed, number]))

@@ -16,10 +16,11 @@ import numpy as np
 from musegen.data.shards import ShardPiece, ShardSet
 from musegen.data.splits import place_of
 from musegen.errors import DataError, MusegenError
-from musegen.evaluation.bar_ways import BarNotes, BarSample, f1, interpolation, latents_of, notes_of
+from musegen.evaluation.bar_ways import BarSample, interpolation, latents_of
 from musegen.evaluation.intervals import spearman
 from musegen.tokens.bars import ATTRIBUTE_STEPS, ATTRIBUTES, BarShape, measure_bars
 from musegen.tokens.grid import Grid
+from musegen.tokens.ways import BarNotes, f1, notes_of
 
 __all__ = ["KINDS", "bars_markdown", "evaluate_bars", "held_out_bars", "signature"]
 
@@ -191,6 +192,7 @@ def sliders(model: Any, bars: Sequence[BarSample], seed: int) -> dict[str, dict[
             "spearman": spearman(goal, measured[:, number]),
             "unmoved_spearman": spearman(goal, before[:, number]),
             "drift": float(drift.mean()),
+            "moved": float(np.abs(asked[:, number]).mean() / steps[number]),
         }
     return result
 
@@ -239,8 +241,10 @@ def evaluate_bars(
         greedy = reconstruction(model, samples[kind], 0.0, seed)
         tell(2 * number + 1, f"giving bars back: {kind}, temperature 1")
         drawn = reconstruction(model, samples[kind], 1.0, seed)
+        told = np.sum([model.right(bar.grid) for bar in samples[kind]], axis=0)
         result["reconstruction"][kind] = {
             **greedy,
+            "accuracy": float(told[0] / max(1, told[1])),
             **{f"{name}_at_1": value for name, value in drawn.items() if name != "bars"},
         }
     every = [bar for kind in KINDS for bar in samples[kind]]
@@ -259,7 +263,9 @@ def evaluate_bars(
     ]
     result["interpolation"] = interpolation(model, every, pool, num, seed, language)
     tell(9, "sliders")
-    result["attributes"] = sliders(model, several, seed)
+    result["attributes"] = {
+        kind: sliders(model, samples[kind], seed) for kind in KINDS[1:] if samples[kind]
+    }
     tell(stages, "done")
     return result
 
@@ -278,16 +284,17 @@ def posterior_figures(model: Any, bars: Sequence[BarSample]) -> dict[str, float]
 def bars_markdown(found: dict[str, Any]) -> str:
     """The figures as Markdown."""
     lines = [f"# Bars given back, drawn and walked between ({', '.join(found['splits'])})", ""]
-    lines += ["| bars of | bars | F1 | with duration | exact | F1 at temperature 1 |"]
-    lines += ["| --- | ---: | ---: | ---: | ---: | ---: |"]
+    lines += ["| bars of | bars | F1 | with duration | exact | F1 at temperature 1 | accuracy |"]
+    lines += ["| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
     for kind, own in found["reconstruction"].items():
-        figures = ("f1", "f1_with_duration", "exact", "f1_at_1")
+        figures = ("f1", "f1_with_duration", "exact", "f1_at_1", "accuracy")
         told = " | ".join(f"{own[name]:.3f}" for name in figures)
         lines.append(f"| {kind} | {own['bars']} | {told} |")
     prior, posterior = found["prior"], found["posterior"]
     lines += [
         "",
-        "F1 of notes (track, onset, pitch), greedy, from the posterior's mean; means over bars.",
+        "F1 of notes (track, onset, pitch), greedy, from the posterior's mean; means over bars. "
+        "Accuracy: of fields, with the notes before as they are.",
         f"KL to N(0, I): {posterior['kl_per_bar']:.1f} nats a bar; "
         f"{posterior['active']:.1%} of the units are active.",
         "",
@@ -305,8 +312,11 @@ def bars_markdown(found: dict[str, Any]) -> str:
         if own:
             nats = f"{own['nats_over_ends']:.3f}" if "nats_over_ends" in own else ""
             lines.append(f"| {name} | {own['monotone']:.3f} | {own['largest_jump']:.2f} | {nats} |")
-    lines += ["", "| slider | asked against measured (Spearman) | drift of the others, in steps |"]
-    lines += ["| --- | ---: | ---: |"]
-    for name, own in found["attributes"].items():
-        lines.append(f"| {name} | {own['spearman']:.3f} | {own['drift']:.2f} |")
+    lines += ["", "| slider | bars of | asked against measured (Spearman) | drift of the others |"]
+    lines += ["| --- | --- | ---: | ---: |"]
+    for kind, sliders_of in found["attributes"].items():
+        for name, own in sliders_of.items():
+            drift = f"{own['drift']:.2f} for {own['moved']:.2f}"
+            lines.append(f"| {name} | {kind} | {own['spearman']:.3f} | {drift} |")
+    lines += ["", "Drift and what was asked for are mean changes, in steps of `musegen morph`."]
     return "\n".join(lines) + "\n"
