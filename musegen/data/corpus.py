@@ -21,7 +21,8 @@ import numpy as np
 from musegen.data.cards import Augment, Card, SplitRule, card_names, load_card
 from musegen.data.listing import Made, Names, walk
 from musegen.errors import DataError, MidiError, MusegenError
-from musegen.music.score import Score, Track, note_array
+from musegen.music.analysis import estimate_beats
+from musegen.music.score import Meter, Score, Track, note_array
 
 DATA_VARIABLE = "MUSEGEN_DATA"
 """Names a folder that holds each corpus in a folder of the card's name."""
@@ -261,7 +262,14 @@ def read_item(item: Item) -> tuple[Score, tuple[str, ...]]:
         from musegen.music.midi import read_midi
 
         score, report = read_midi(item.path)
-        return _with_drums(score, item.drum_map), tuple(report.lines())
+        repairs = report.lines()
+        beats = None if report.has_meter else estimate_beats(score)
+        if beats is not None:
+            score = score.replace(meters=(Meter(0, beats, 4),))
+            repairs += (f"no meter in the file: {beats}/4 by its onsets",)
+        elif not report.has_meter:
+            repairs += ("no meter in the file: read as 4/4",)
+        return _with_drums(score, item.drum_map), repairs
     try:
         from musegen.music.export import read_musicxml
     except ImportError as error:

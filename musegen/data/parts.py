@@ -25,7 +25,7 @@ from musegen.music.analysis import estimate_key
 from musegen.music.names import key_name
 from musegen.tokens.tokenizer import Tokenizer, tokenizer_from_dict
 
-PART_VERSION = 1
+PART_VERSION = 2
 """Raised when reading, encoding or fingerprints change what a part holds."""
 
 _Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]

@@ -32,6 +32,13 @@ _KEY_PROFILES = _centred(
 _PITCH_CLASS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 
 
+CLEAR, AHEAD = 0.5, 0.15
+"""Least autocorrelation that speaks for a meter, and least lead over the others."""
+
+MOST_SIXTEENTHS = 1 << 16
+"""What `estimate_beats` looks at: an hour and more."""
+
+
 class KeyEstimate(NamedTuple):
     """The best key, how well it fits (a correlation, -1..1), and how far ahead of the next."""
 
@@ -72,6 +79,34 @@ def estimate_key(score: Score) -> KeyEstimate | None:
     best, second = int(order[0]), int(order[1])
     key = _key_on(best % 12, best >= 12)
     return KeyEstimate(key, float(fits[best]), float(fits[best] - fits[second]))
+
+
+def estimate_beats(score: Score) -> int | None:
+    """Quarter notes in a bar, 3 to 7, where the notes of a score speak clearly for one of them.
+
+    The autocorrelation of the weight of onsets (velocities, on a grid of sixteenths) at so many
+    quarter notes (Brown 1993, J. Acoust. Soc. Am. 94); clearly: `CLEAR` at least, and `AHEAD` of
+    each other number that is no multiple of it. Meant for scores without a meter.
+    """
+    notes = [track.notes for track in score.tracks if len(track)]
+    if not notes:
+        return None
+    every = np.concatenate(notes)
+    place = np.round(every["start_tick"] * 4 / score.ppq).astype(np.int64)
+    count = min(int(place.max()) + 1, MOST_SIXTEENTHS)
+    kept = place < count
+    weight = np.bincount(place[kept], weights=every["velocity"][kept], minlength=count)
+    weight -= weight.mean()
+    power = float(np.square(weight).sum())
+    if not power or count < 4 * 7 * 4:  # four bars of the longest
+        return None
+    fits = {
+        beats: float((weight[: -4 * beats] * weight[4 * beats :]).sum()) / power
+        for beats in range(3, 8)
+    }
+    best = max(fits, key=lambda beats: fits[beats])
+    others = [fits[beats] for beats in fits if beats % best]
+    return best if fits[best] >= CLEAR and fits[best] - max(others) >= AHEAD else None
 
 
 def key_fits(histogram: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from musegen.music import smf
 from musegen.music.bars import barline_after
 from musegen.music.files import Source, read_source
-from musegen.music.metas import Metas, read_metas
+from musegen.music.metas import METER, Metas, read_metas
 from musegen.music.normal import settle
 from musegen.music.parts import Part, read_parts, settle_channels, track_of
 from musegen.music.score import DEFAULT_PPQ, Score, Tempo, Text, Track
@@ -36,6 +36,8 @@ class ReadReport:
     """The file's name, or `<bytes>`."""
     format: int = 1
     notes: tuple[str, ...] = ()
+    has_meter: bool = True
+    """Whether the file names a meter; the score is in 4/4 where it does not."""
 
     def lines(self) -> tuple[str, ...]:
         """`notes`, for printing."""
@@ -60,7 +62,8 @@ def read_midi(source: Source) -> tuple[Score, ReadReport]:
     score = settle(score, name, findings)
     if not score.num_notes:
         findings.add("there are no notes in it")
-    return score, ReadReport(name, raw.format, findings.lines())
+    has_meter = any(kind == METER for track in raw.tracks for _, kind, _ in track.metas)
+    return score, ReadReport(name, raw.format, findings.lines(), has_meter)
 
 
 def _score(raw: RawFile, name: str, findings: Findings) -> Score:
