@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .console import counted, note, out_json, progress, table
+
+if TYPE_CHECKING:
+    from musegen.idea_origin import IdeaOrigin
 
 app = typer.Typer(
     help="Look at, check and convert MIDI files.",
@@ -208,10 +211,13 @@ def why(
     from dataclasses import asdict
 
     from musegen import __version__
+    from musegen.idea_origin import IdeaOrigin, origin_of
     from musegen.music.piece import Piece
-    from musegen.provenance import Provenance
 
-    origin = Provenance.of(Piece.load(file).score, str(file))
+    origin = origin_of(Piece.load(file).score, str(file))
+    if isinstance(origin, IdeaOrigin):
+        _why_of_bars(origin, file, rerun, model, as_json)
+        return
     facts: dict[str, Any] = {**asdict(origin), "command": origin.command()}
     if rerun:
         from musegen import api
@@ -248,6 +254,38 @@ def why(
             if origin.version != __version__:
                 verdict += f" (made by {origin.version}, this is {__version__})"
             print(f"{'again':12} {verdict}")
+    if rerun and not facts["same"]:
+        raise typer.Exit(1)
+
+
+def _why_of_bars(
+    origin: IdeaOrigin, file: Path, rerun: bool, model: str | None, as_json: bool
+) -> None:
+    """The same of a file that a verb over bars wrote."""
+    from dataclasses import asdict
+
+    from musegen import __version__
+
+    facts: dict[str, Any] = {**asdict(origin), "command": origin.command()}
+    if rerun:
+        from musegen.ideas import remake
+
+        with progress("making it again") as report:
+            made = remake(origin, file.parent, model=model, on_progress=report)
+        facts["same"] = _is_same(made, file)[0]
+        facts["this_version"] = __version__
+    if as_json:
+        out_json(facts)
+    else:
+        for key in ("version", "verb", "model", "weights", "random_seed", "step"):
+            print(f"{key.replace('_', ' '):12} {facts[key]}")
+        for name, digest in origin.sources:
+            print(f"{'source':12} {name or 'no file'} {digest}".rstrip())
+        for key, value in origin.options.items():
+            print(f"{key.replace('_', ' '):12} {value}")
+        print(f"{'command':12} {facts['command']}")
+        if rerun:
+            print(f"{'again':12} {'the same bytes' if facts['same'] else 'other bytes'}")
     if rerun and not facts["same"]:
         raise typer.Exit(1)
 

@@ -101,8 +101,12 @@ def joined_grid(shapes: Sequence[BarShape], notes: Sequence[BarNotes]) -> Grid:
 class BarModel:
     """An autoencoder of bars that was loaded once."""
 
-    def __init__(self, network: BarVae, tokenizer: EventTokenizer, folder: str = "") -> None:
+    def __init__(
+        self, network: BarVae, tokenizer: EventTokenizer, folder: str = "", weights: str = ""
+    ) -> None:
+        """`weights` is the sha256 of the file that the network was read from."""
         self.network, self.tokenizer, self.folder = network.eval(), tokenizer, folder
+        self.weights = weights
         self.config: BarVaeConfig = network.config
         self._engine: Any = None
 
@@ -133,7 +137,7 @@ class BarModel:
             tuple(tokenizer.field_sizes) != tuple(config.field_sizes)
         ):
             raise CheckpointError(f"{folder}: tokenizer.json and the weights do not fit together")
-        return cls(network, tokenizer, str(folder))
+        return cls(network, tokenizer, str(folder), checkpoint.weights_hash)
 
     # --- To latents ----------------------------------------------------------------------------
 

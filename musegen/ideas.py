@@ -21,8 +21,10 @@ from typing import Any
 
 import numpy as np
 
+from musegen import __version__
 from musegen.bar_model import BarModel, slerp
-from musegen.errors import UsageError
+from musegen.errors import CheckpointError, UsageError
+from musegen.idea_origin import IdeaOrigin, named_files
 from musegen.idea_sections import (
     Section,
     aligned,
@@ -33,10 +35,10 @@ from musegen.idea_sections import (
     with_bars,
 )
 from musegen.music.piece import Piece
-from musegen.music.score import Score, Text
+from musegen.music.score import Score
 from musegen.tokens.bars import ATTRIBUTE_STEPS, ATTRIBUTES, measure_bars
 
-__all__ = ["average", "evaluate", "interpolate", "morph", "parse_range", "vary"]
+__all__ = ["average", "evaluate", "interpolate", "morph", "parse_range", "remake", "vary"]
 
 
 OnProgress = Callable[[float, float | None, str], None]
@@ -112,11 +114,12 @@ def interpolate(
         seed=random_seed,
         on_step=_rows(on_progress),
     )
+    options = {"bars_a": bars_a, "bars_b": bars_b, "steps": steps, "temperature": temperature}
     pieces = []
     for number, bars in enumerate(found, 1):
         score = fresh(both, used, shapes, bars)
-        text = f"interpolate: step {number} of {steps}"
-        pieces.append(_piece(score, used, text, random_seed, notes, step=number))
+        origin = _origin(used, "interpolate", (a, b), random_seed, options, number - 1)
+        pieces.append(_piece(score, origin, notes))
     return pieces
 
 
@@ -160,8 +163,9 @@ def vary(
             score = one.score
         if on_progress is not None:
             on_progress(number + 1, num, "")
-        text = f"vary: amount {amount:g}, {number + 1} of {num}"
-        pieces.append(_piece(score, used, text, random_seed, (), sample=number))
+        options = {"bars": bars, "amount": amount, "temperature": temperature}
+        origin = _origin(used, "vary", (source,), random_seed, options, number)
+        pieces.append(_piece(score, origin, ()))
     return pieces
 
 
@@ -213,8 +217,8 @@ def morph(
             ("measured", measured),
         )
     }
-    text = "morph: " + ", ".join(f"{name} {value:+g}" for name, value in steps.items() if value)
-    return _piece(score, used, text, random_seed, (), **told)
+    origin = _origin(used, "morph", (source,), random_seed, {"bars": bars, **steps})
+    return _piece(score, origin, (), **told)
 
 
 def average(
@@ -255,7 +259,45 @@ def average(
     shapes = [shapes_of(sections[0])[bar] for bar in places[0]]
     written = used.decode(shapes, middle, temperature=temperature, seed=random_seed, in_range=True)
     score = fresh(sections, used, shapes, written)
-    return _piece(score, used, f"average of {len(sources)}", random_seed, notes)
+    options = {"bars": list(bars), "temperature": temperature}
+    return _piece(score, _origin(used, "average", sources, random_seed, options), notes)
+
+
+def remake(
+    origin: IdeaOrigin,
+    folder: str | os.PathLike[str] = ".",
+    *,
+    model: str | os.PathLike[str] | None = None,
+    on_progress: OnProgress | None = None,
+) -> Piece:
+    """Makes a file again from what it says of itself (`musegen.idea_origin`).
+
+    Args:
+        origin: what it says.
+        folder: where its sources are looked for, by name; the working folder is the other place.
+        model: the model, where it is not the installed one of its name.
+        on_progress: called as `on_progress(done, total, text)`.
+
+    Raises:
+        MidiError: a source is not found, or has changed.
+        CheckpointError: the weights are others.
+    """
+    files = origin.find_sources(Path(folder))
+    used = BarModel.from_pretrained(model or origin.model, "cpu")
+    if used.weights != origin.weights:
+        raise CheckpointError(
+            f"model {str(model or origin.model)!r} has other weights than the file was made with "
+            f"({origin.weights[:12]}...); name the model that has them with --model"
+        )
+    options: dict[str, Any] = {**origin.options, "model": used, "random_seed": origin.random_seed}
+    if origin.verb == "average":
+        return average(files, **options)
+    options["on_progress"] = on_progress
+    if origin.verb == "morph":
+        return morph(*files, **options)
+    if origin.verb == "vary":
+        return vary(*files, num=origin.step + 1, **options)[origin.step]
+    return interpolate(*files, **options)[origin.step]
 
 
 def evaluate(
@@ -316,16 +358,36 @@ def _model(model: str | os.PathLike[str] | BarModel) -> BarModel:
     return model if isinstance(model, BarModel) else BarModel.from_pretrained(model, "cpu")
 
 
-def _piece(
-    score: Score,
+_DEFAULTS = {"steps": 8, "temperature": 0.0, "bars": [], "amount": 0.3}
+
+
+def _origin(
     model: BarModel,
-    text: str,
+    verb: str,
+    sources: Sequence[Any],
     random_seed: int,
-    notes: Sequence[str],
-    **info: Any,
-) -> Piece:
+    options: Mapping[str, Any],
+    step: int = 0,
+) -> IdeaOrigin:
+    """What a piece says of how it was made."""
+    said = {
+        name: value
+        for name, value in options.items()
+        if value is not None and value != _DEFAULTS.get(name, 0.0)
+    }
+    return IdeaOrigin(
+        version=__version__,
+        verb=verb,
+        model=os.path.basename(model.folder) or "bars",
+        weights=model.weights,
+        random_seed=random_seed,
+        step=step,
+        options=said,
+        sources=named_files(sources),
+    )
+
+
+def _piece(score: Score, origin: IdeaOrigin, notes: Sequence[str], **info: Any) -> Piece:
     """A piece that says how it was made."""
-    name = os.path.basename(model.folder) or "bars"
-    comment = Text(0, f"musegen {text}; model {name}, random seed {random_seed}")
-    facts: Mapping[str, Any] = {"random_seed": random_seed, "model": name, "how": text, **info}
-    return Piece(score.replace(comments=(*score.comments, comment)), tuple(notes), facts)
+    facts = {"random_seed": origin.random_seed, "model": origin.model, "step": origin.step, **info}
+    return Piece(origin.told(score), tuple(notes), facts)

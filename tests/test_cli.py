@@ -98,7 +98,7 @@ def test_overview_names_every_verb(capsys):
 
 def test_every_verb_file_is_listed_and_the_other_way_round():
     folder = Path(main.__file__).parent
-    parts = {"__init__", "main", "console", "outputs", "companions"}
+    parts = {"__init__", "main", "console", "outputs", "companions", "ideas"}
     assert {path.stem for path in folder.glob("*.py")} - parts == set(main.VERBS)
 
 

@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "config": {"errors"},
     "assets": {"errors"},
     "provenance": {"errors", "music"},
+    "idea_origin": {"errors", "music", "provenance"},
     "music": LEAVES | {"music"},
     "tokens": LEAVES | {"tokens", "music"},
     "data": LEAVES | {"data", "tokens", "music"},

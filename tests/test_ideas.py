@@ -9,8 +9,9 @@ import pytest
 from cli import main
 
 from musegen.bar_model import BarModel
-from musegen.errors import MidiError, UsageError
-from musegen.ideas import average, interpolate, morph, parse_range, vary
+from musegen.errors import CheckpointError, MidiError, UsageError
+from musegen.idea_origin import IdeaOrigin, origin_of
+from musegen.ideas import average, interpolate, morph, parse_range, remake, vary
 from musegen.music.check import check_midi
 from musegen.music.piece import Piece
 from musegen.music.score import Meter, Score, Track, note_array
@@ -135,7 +136,8 @@ def test_the_average_is_as_long_as_the_longest(model):
     piece = average([song(4), song(2), song(3)], model=model)
     assert len(piece.score.bars()) <= 4
     assert check_midi(piece.to_bytes()) == []
-    assert any("average of 3" in text.text for text in piece.score.comments)
+    origin = origin_of(piece.score)
+    assert isinstance(origin, IdeaOrigin) and origin.verb == "average" and len(origin.sources) == 3
 
 
 @pytest.mark.parametrize(
@@ -210,3 +212,83 @@ def test_the_verbs_write_files(network, tokenizer, tmp_path, capsys):
     assert told.err.count("\n") == 1 and "not before the first" in told.err
     assert main.run(["interpolate", a, str(tmp_path / "none.mid"), *model]) == 1
     assert np.isfinite(network.config.beta)
+
+
+# --- How a file was made --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def here(network, tokenizer, tmp_path_factory):
+    """A folder with a model and two files."""
+    folder = tmp_path_factory.mktemp("made")
+    save_model(folder / "mine", "bar_vae", network, tokenizer.to_dict(), "card", {})
+    Piece.of(song(6)).save(folder / "a.mid")
+    Piece.of(song(6, program=40)).save(folder / "b.mid")
+    return folder
+
+
+VERBS = [
+    ["interpolate", "a.mid", "b.mid", "--bars-a", "1-2", "--bars-b", "3", "--steps", "4"],
+    ["vary", "a.mid", "--bars", "2-3", "--amount", "0.7", "--num", "2", "--random-seed", "5"],
+    ["morph", "a.mid", "--bars", "2", "--density", "1", "--rhythm-intensity", "-1"],
+    ["average", "a.mid", "b.mid", "--bars", "1-2", "--bars", "3-4", "--random-seed", "3"],
+]
+
+
+@pytest.mark.parametrize("words", VERBS, ids=lambda words: words[0])
+def test_why_makes_the_same_bytes_and_its_command_too(here, monkeypatch, capsys, words):
+    monkeypatch.chdir(here)
+    verb = words[0]
+    assert main.run([*words, "--model", "mine", "--out", f"{verb}/"]) == 0
+    made = sorted((here / verb).glob("*.mid"))[-2:]
+    for path in made:
+        capsys.readouterr()
+        assert main.run(["midi", "why", str(path), "--rerun", "--json", "--model", "mine"]) == 0
+        facts = json.loads(capsys.readouterr().out)
+        assert facts["same"] and facts["verb"] == verb
+        again = facts["command"].split()[1:]
+        assert main.run([*again, "--out", f"{verb}-again/"]) == 0
+        found = [p.read_bytes() for p in (here / f"{verb}-again").glob("*.mid")]
+        assert path.read_bytes() in found
+    assert main.run(["midi", "why", str(made[0]), "--model", "mine"]) == 0
+    assert "command      musegen " + verb in capsys.readouterr().out
+
+
+def test_what_cannot_be_made_again_says_so(here, monkeypatch, tmp_path, model):
+    monkeypatch.chdir(here)
+    used = BarModel.from_pretrained("mine", "cpu")
+    piece = vary("a.mid", bars="2", model=used)[0]
+    origin = origin_of(piece.score)
+    assert isinstance(origin, IdeaOrigin)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MidiError, match=r"a\.mid.*not found"):
+        remake(origin, tmp_path, model=here / "mine")
+    Piece.of(song(5)).save(tmp_path / "a.mid")
+    with pytest.raises(MidiError, match="has changed"):
+        remake(origin, tmp_path, model=here / "mine")
+    with pytest.raises(CheckpointError, match="other weights"):
+        remake(origin, here, model="bars")
+    unnamed = origin_of(vary(song(6), bars="2", model=model)[0].score)
+    assert isinstance(unnamed, IdeaOrigin)
+    with pytest.raises(MidiError, match="no file"):
+        remake(unnamed, here, model=here / "mine")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"verb": "compose"},
+        {"options": {"amount": "x"}},
+        {"options": {"model": "y"}},
+        {"model": "../y"},
+        {"sources": [["../a.mid", "0"]]},
+        {"random_seed": -1},
+        {"more": 1},
+    ],
+)
+def test_words_that_are_not_ours_are_refused(model, change):
+    score = vary(song(6), bars="2", model=model)[0].score
+    facts = json.loads(score.comments[-1].text.removeprefix("musegen ")) | change
+    text = score.comments[-1]._replace(text="musegen " + json.dumps(facts))
+    with pytest.raises(MidiError, match="damaged"):
+        origin_of(score.replace(comments=(text,)))
