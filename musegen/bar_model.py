@@ -237,6 +237,45 @@ class BarModel:
         device = self.network.asked.device
         return {name: torch.as_tensor(array).to(device) for name, array in arrays.items()}
 
+    # --- New latents ---------------------------------------------------------------------------
+
+    def draw(self, bars: int, before: np.ndarray | None = None, *, seed: int = 0) -> np.ndarray:
+        """Latents (N, Z) of bars that follow others, from the prior of sections.
+
+        Each is drawn from the mixture that the bars before it say, of which the model looks back at
+        most a section; the first of all is a draw of N(0, I).
+
+        Args:
+            bars: how many, N.
+            before: (P, Z), latents of the bars before, as `encode` has them.
+            seed: the same seed draws the same latents.
+
+        Raises:
+            UsageError: fewer than one bar, or latents of another size.
+        """
+        import torch
+
+        size = self.config.latent
+        known = np.zeros((0, size)) if before is None else np.asarray(before, dtype=np.float64)
+        if bars < 1 or known.ndim != 2 or known.shape[1] != size:
+            raise UsageError(f"{bars} bars after {known.shape}: 1 or more after (bars, {size})")
+        rng = np.random.default_rng(seed)
+        every = list(known)
+        for _ in range(bars):
+            noise = rng.standard_normal(size)
+            if not every:
+                every.append(noise)
+                continue
+            recent = np.stack(every[1 - self.config.section :])
+            told = torch.as_tensor(recent, dtype=torch.float32, device=self.network.asked.device)
+            with torch.no_grad():
+                found = self.network.prior(told[None])
+            shares, mean, log_var = (each[0, -1].double().cpu().numpy() for each in found)
+            chances = np.exp(shares) / np.exp(shares).sum()
+            chosen = int(rng.choice(len(chances), p=chances))
+            every.append(mean[chosen] + np.exp(0.5 * log_var[chosen]) * noise)
+        return np.stack(every[len(known) :])
+
     # --- And back ------------------------------------------------------------------------------
 
     def decode(

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from cli import main
 
 from musegen.bar_model import BarModel
@@ -212,6 +213,37 @@ def test_the_verbs_write_files(network, tokenizer, tmp_path, capsys):
     assert told.err.count("\n") == 1 and "not before the first" in told.err
     assert main.run(["interpolate", a, str(tmp_path / "none.mid"), *model]) == 1
     assert np.isfinite(network.config.beta)
+
+
+# --- Latents of bars that follow ----------------------------------------------------------------
+
+
+def test_latents_that_follow_are_of_the_prior_of_sections(model):
+    size = model.config.latent
+    before = np.random.default_rng(0).standard_normal((3, size))
+    one, two = model.draw(4, before, seed=1), model.draw(4, before, seed=1)
+    assert one.shape == (4, size) and (one == two).all()
+    assert (model.draw(4, before, seed=2) != one).any()
+    assert (model.draw(4, before + 1.0, seed=1) != one).any()
+    # The mean of many draws is that of the mixture.
+    with torch.no_grad():
+        shares, mean, log_var = model.network.prior(torch.tensor(before[None], dtype=torch.float32))
+    shares = shares[0, -1].exp()[:, None]
+    wanted = (shares * mean[0, -1]).sum(0).numpy()
+    second = (shares * (mean[0, -1].square() + log_var[0, -1].exp())).sum(0).numpy()
+    draws = np.stack([model.draw(1, before, seed=seed)[0] for seed in range(400)])
+    spread = np.sqrt(second - wanted**2)
+    assert (np.abs(draws.mean(0) - wanted) < 4 * spread / 20 + 1e-3).all()
+    assert np.allclose(draws.std(0), spread, rtol=0.25)
+
+
+def test_the_first_of_all_is_a_draw_of_the_plain_prior_and_sections_may_be_long(model):
+    drawn = np.stack([model.draw(1, seed=seed)[0] for seed in range(300)])
+    assert abs(drawn.mean()) < 0.05 and abs(drawn.std() - 1) < 0.05
+    assert np.isfinite(model.draw(2 * model.config.section + 3)).all()
+    for bars, before in ((0, None), (1, np.zeros((2, 3))), (1, np.zeros(model.config.latent))):
+        with pytest.raises(UsageError, match="1 or more"):
+            model.draw(bars, before)
 
 
 # --- How a file was made --------------------------------------------------------------------------
