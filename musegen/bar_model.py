@@ -148,7 +148,12 @@ class BarModel:
         return self.tokenizer.grid_of(score, score.bars())[0]
 
     def encode(
-        self, piece: Any, bars: Sequence[int] | None = None, *, sample_seed: int | None = None
+        self,
+        piece: Any,
+        bars: Sequence[int] | None = None,
+        *,
+        sample_seed: int | None = None,
+        refine: int = 0,
     ) -> tuple[list[BarShape], np.ndarray]:
         """The bars of a piece and their latents (N, Z).
 
@@ -156,6 +161,8 @@ class BarModel:
             piece: what `Piece.of` takes, a `Score`, or a `Grid`.
             bars: which bars, from 0; all by default.
             sample_seed: draws each latent from the posterior; by default it is its mean.
+            refine: steps by which means are bettered before that (`BarVae.refined`); 40 make much
+                of dense bars.
 
         Raises:
             UsageError: no such bar. TokenError: a bar is longer than the model holds.
@@ -170,7 +177,7 @@ class BarModel:
             for bar in wanted[first : first + self.config.section]:
                 part = grid.part(bar, bar + 1, np.arange(grid.num_tracks))
                 shapes.append(_shape(part))
-            latents.append(self._latents(grid, wanted[first : first + self.config.section]))
+            latents.append(self._latents(grid, wanted[first : first + self.config.section], refine))
         z = np.concatenate(latents) if latents else np.zeros((0, 2, self.config.latent))
         mean, log_var = z[:, 0], z[:, 1]
         if sample_seed is not None:
@@ -185,13 +192,15 @@ class BarModel:
         parts = [every[first : first + section] for first in every[::section]]
         return np.concatenate([self._latents(grid, part) for part in parts])
 
-    def _latents(self, grid: Grid, bars: Sequence[int]) -> np.ndarray:
+    def _latents(self, grid: Grid, bars: Sequence[int], refine: int = 0) -> np.ndarray:
         """(n, 2, Z) float64: means and log variances of some bars."""
         import torch
 
+        batch = self._batch(grid, bars)
         with torch.no_grad():
-            found = self.network.posterior_of(self._batch(grid, bars))
-        return torch.stack((found.mean, found.log_var), dim=1).double().cpu().numpy()
+            found = self.network.posterior_of(batch)
+        mean = self.network.refined(batch, found.mean, refine) if refine else found.mean
+        return torch.stack((mean, found.log_var), dim=1).double().cpu().numpy()
 
     def right(self, grid: Grid) -> tuple[int, int]:
         """Fields that the decoder has right and all, with the mean latent and the notes before.

@@ -136,7 +136,7 @@ class Perfect:
         self.tokenizer, self.config, self.real = real.tokenizer, real.config, real
         self.seen: list = []
 
-    def encode(self, grid):
+    def encode(self, grid, refine=0):
         self.seen.append([grid.cell(0, track) for track in range(grid.num_tracks)])
         return self.real.encode(grid)[0], np.full((1, self.config.latent), len(self.seen) - 1.0)
 

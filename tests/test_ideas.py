@@ -215,6 +215,33 @@ def test_the_verbs_write_files(network, tokenizer, tmp_path, capsys):
     assert np.isfinite(network.config.beta)
 
 
+# --- Bettered latents -----------------------------------------------------------------------------
+
+
+def test_bettered_latents_cost_less_bar_by_bar_and_are_the_same_again(model):
+    grid = model.grid(song(3))
+    plain, better = (model.encode(grid, refine=steps)[1] for steps in (0, 8))
+    assert (better == model.encode(grid, refine=8)[1]).all() and (better != plain).any()
+    assert np.allclose(better[1], model.encode(grid, [1], refine=8)[1][0], atol=1e-4)
+    batch = model._batch(grid, range(3))
+    weights, beta = model.network.field_weights, model.config.beta
+
+    def costs(z: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            inputs = model.network.decoder_batch(batch, torch.tensor(z, dtype=torch.float32))
+            logits = model.network.decoder.field_logits(inputs)
+        targets, found = inputs["targets"].flatten(0, 1), 0.5 * beta * np.square(z).sum(1)
+        bars = batch["bars"].flatten().numpy()
+        for field, each in enumerate(logits):
+            chance = torch.log_softmax(each, -1).gather(1, targets[:, field, None])[:, 0]
+            nats = -chance.numpy() * (targets[:, field].numpy() > 0) * weights[field].item()
+            for bar in range(3):
+                found[bar] += nats[bars == bar + 1].sum()
+        return found
+
+    assert (costs(better) < costs(plain)).all()
+
+
 # --- Latents of bars that follow ----------------------------------------------------------------
 
 

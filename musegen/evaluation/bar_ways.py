@@ -20,12 +20,16 @@ from musegen.tokens.tokenizer import PieceInfo
 from musegen.tokens.ways import BarNotes, f1, notes_of
 
 __all__ = [
+    "REFINE",
     "BarSample",
     "blend",
     "interpolation",
     "latents_of",
     "way_figures",
 ]
+
+REFINE = 40
+"""Steps by which latents are bettered, as the verbs do it."""
 
 POINTS = 11
 """Of a way, both ends included."""
@@ -41,9 +45,9 @@ class BarSample:
     piece: str
 
 
-def latents_of(model: Any, bars: Sequence[BarSample]) -> np.ndarray:
+def latents_of(model: Any, bars: Sequence[BarSample], refine: int = 0) -> np.ndarray:
     """(N, Z)."""
-    found = [model.encode(bar.grid)[1] for bar in bars]
+    found = [model.encode(bar.grid, refine=refine)[1] for bar in bars]
     return np.concatenate(found) if found else np.zeros((0, model.config.latent))
 
 
@@ -124,7 +128,7 @@ def interpolation(
     pool_latents = latents_of(model, pool)
     shares = np.linspace(0, 1, POINTS)
     for number, (one, other) in enumerate(chosen):
-        z = latents_of(model, [one, other])
+        z = latents_of(model, [one, other], REFINE)
         ends = ([one.notes], [other.notes])
         way = model.way([one.shape], ends, z[None, 0], z[None, 1], POINTS)
         ways["latent"].append([step[0] for step in way])
