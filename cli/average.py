@@ -17,7 +17,9 @@ def average(
     sources: Annotated[list[Path], typer.Argument(metavar="FILE FILE...", help="Two or more.")],
     bars: Annotated[
         list[str] | None,
-        typer.Option(metavar="N-M", help="Bars of each file, in their order.  [default: all]"),
+        typer.Option(
+            metavar="N-M[@TRACK,...]", help="Bars of each file, in their order.  [default: all]"
+        ),
     ] = None,
     out: ideas.Out = "out/",
     model: ideas.ModelName = "bars",

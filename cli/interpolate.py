@@ -16,8 +16,12 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 def interpolate(
     a: Annotated[Path, typer.Argument(metavar="A.mid", help="Where the way begins.")],
     b: Annotated[Path, typer.Argument(metavar="B.mid", help="Where it ends.")],
-    bars_a: Annotated[str, typer.Option(metavar="N-M", help="Bars of A.  [default: all]")] = "",
-    bars_b: Annotated[str, typer.Option(metavar="N-M", help="Bars of B.  [default: all]")] = "",
+    bars_a: Annotated[
+        str, typer.Option(metavar="N-M[@TRACK,...]", help="Bars of A.  [default: all]")
+    ] = "",
+    bars_b: Annotated[
+        str, typer.Option(metavar="N-M[@TRACK,...]", help="Bars of B.  [default: all]")
+    ] = "",
     steps: Annotated[int, typer.Option(min=2, max=256, help="Pieces, both ends included.")] = 8,
     out: ideas.Out = "out/",
     model: ideas.ModelName = "bars",

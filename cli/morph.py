@@ -15,7 +15,12 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 @app.command()
 def morph(
     source: Annotated[Path, typer.Argument(metavar="FILE", help="The music.")],
-    bars: Annotated[str, typer.Option(metavar="N-M", help="Which bars.  [default: all]")] = "",
+    bars: Annotated[
+        str,
+        typer.Option(
+            metavar="N-M[@TRACK,...]", help="Which bars, of which tracks.  [default: all]"
+        ),
+    ] = "",
     density: Annotated[float, typer.Option(help="So many notes more a quarter note.")] = 0.0,
     rhythm_intensity: Annotated[
         float, typer.Option(help="Onsets in so many more of four quarter beats.")

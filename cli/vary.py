@@ -15,7 +15,12 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 @app.command()
 def vary(
     source: Annotated[Path, typer.Argument(metavar="FILE", help="The music.")],
-    bars: Annotated[str, typer.Option(metavar="N-M", help="Which bars.  [default: all]")] = "",
+    bars: Annotated[
+        str,
+        typer.Option(
+            metavar="N-M[@TRACK,...]", help="Which bars, of which tracks.  [default: all]"
+        ),
+    ] = "",
     amount: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="0 leaves it as it is, 1 forgets it.")
     ] = 0.3,

@@ -234,7 +234,7 @@ class BarModel:
             if size > self.config.longest:
                 raise TokenError(
                     f"bar {bar + 1} makes {size} rows, and the model holds {self.config.longest}; "
-                    "take fewer tracks"
+                    "take fewer tracks, as in 5-8@bass,piano"
                 )
         arrays = packed(
             self.tokenizer,

@@ -20,6 +20,7 @@ from musegen.music.piece import Piece
 from musegen.music.score import NOTE_DTYPE, Bar, Score, Track
 from musegen.tokens.bars import BarShape
 from musegen.tokens.grid import Grid
+from musegen.tokens.regions import Roster
 from musegen.tokens.vocabulary import DRUM_PROGRAM, FIRST_POSITION, PITCH
 
 __all__ = ["Section", "aligned", "fresh", "parse_range", "section", "shapes_of", "with_bars"]
@@ -60,12 +61,28 @@ def parse_range(text: str) -> tuple[int, int]:
     return first, last
 
 
+def _named(score: Score, names: str, text: str) -> set[int]:
+    """The tracks that names mean, as `compose` reads them; UsageError where there is none."""
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if not wanted:
+        raise UsageError(f"bars {text!r}: no track is named after the @")
+    roster = Roster(score)
+    return {
+        index
+        for name in wanted
+        for index, _ in roster.find(name, f"bars {text!r}")
+        if index is not None
+    }
+
+
 def section(model: BarModel, source: Any, bars: str | None) -> Section:
-    """Bars of a piece; all of them without a range.
+    """Bars of a piece, as in `5-8`, or of some of its tracks, as in `5-8@bass,drums` or `@bass`.
+
+    All bars without a range, all tracks that sound there without names.
 
     Raises:
         MidiError: the file cannot be read.
-        UsageError: no such bars, or too many; no note in them.
+        UsageError: no such bars or tracks, or too many; no note in them.
     """
     piece = Piece.of(source)
     score = piece.score.replace(meters=meters_on_barlines(piece.score)[0])
@@ -73,7 +90,9 @@ def section(model: BarModel, source: Any, bars: str | None) -> Section:
     if not score.num_notes:
         raise UsageError(f"{name} has no notes: there is no idea in it")
     every = score.bars()
-    first, last = parse_range(bars) if bars is not None else (1, len(every))
+    span, at, names = (bars or "").partition("@")
+    chosen = _named(score, names, str(bars)) if at else None
+    first, last = (1, len(every)) if bars is None or (at and not span) else parse_range(span)
     if last > len(every):
         raise UsageError(f"{name} has {len(every)} bars, not {last}")
     if last - first + 1 > MOST_BARS:
@@ -93,6 +112,10 @@ def section(model: BarModel, source: Any, bars: str | None) -> Section:
     if not len(grid.notes):
         raise UsageError(f"bars {first}-{last} of {name} are empty: there is no idea in them")
     sounding = np.flatnonzero(grid.counts.sum(0))
+    if chosen is not None:
+        sounding = np.array([index for index in sounding.tolist() if order[index] in chosen], int)
+        if not len(sounding):
+            raise UsageError(f"bars {bars!r} of {name}: nothing sounds there in these tracks")
     grid = grid.part(0, grid.num_bars, sounding)
     return Section(
         name,

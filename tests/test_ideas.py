@@ -215,6 +215,41 @@ def test_the_verbs_write_files(network, tokenizer, tmp_path, capsys):
     assert np.isfinite(network.config.beta)
 
 
+# --- Some tracks ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("bars", "changed"),
+    [
+        ("2-3@Low", [1]),
+        ("2-3@tune, kit", [0, 2]),
+        ("@2", [1]),
+        ("2@drums", [2]),
+        ("2-3", [0, 1, 2]),
+    ],
+)
+def test_bars_of_some_tracks_leave_the_others(model, bars, changed):
+    source = song(5)
+    made = vary(source, bars=bars, amount=1.0, random_seed=3, model=model)[0].score
+    for index, (old, new) in enumerate(zip(source.tracks, made.tracks, strict=True)):
+        assert (old.notes.tolist() != new.notes.tolist()) == (index in changed)
+
+
+@pytest.mark.parametrize("bars", ["2@oboe", "2@", "2@,", "@", "1.5@Low", "9@Low"])
+def test_tracks_that_are_not_there_are_said(model, bars):
+    with pytest.raises(UsageError):
+        vary(song(5), bars=bars, model=model)
+
+
+def test_a_way_between_single_tracks(model):
+    way = interpolate(
+        song(4), song(4, program=40), bars_a="1@Tune", bars_b="2@Low", steps=3, model=model
+    )
+    assert [len(piece.score.tracks) for piece in way] == [2, 2, 2]
+    silent = vary(song(4), bars="1@Tune", model=model)[0]
+    assert silent.score.num_notes
+
+
 # --- Bettered latents -----------------------------------------------------------------------------
 
 
