@@ -12,7 +12,7 @@ from cli import main
 from musegen.bar_model import BarModel
 from musegen.data.shards import CorpusFacts, ShardSet, ShardWriter
 from musegen.errors import DataError, UsageError
-from musegen.evaluation.bar_ways import blend, way_figures
+from musegen.evaluation.bar_ways import blend, latents_of, way_figures
 from musegen.evaluation.bars import (
     KINDS,
     bars_markdown,
@@ -150,7 +150,8 @@ def test_what_comes_back_whole_has_f1_1_and_what_is_empty_0(model, shards) -> No
     from musegen.evaluation.bars import prior_figures, reconstruction, training_bars
 
     bars = held_out_bars(model, shards, ("valid",), KINDS[2], 5, 0)
-    found = reconstruction(Perfect(model), bars, 0.0, 0)
+    perfect = Perfect(model)
+    found = reconstruction(perfect, bars, latents_of(perfect, bars), 0.0, 0)
     assert found["f1"] == found["f1_with_duration_over_notes"] == found["exact"] == 1.0
     known = training_bars(model, shards)
     prior = prior_figures(type("Empty", (Perfect,), {"score": model.score})(model), bars, known, 0)

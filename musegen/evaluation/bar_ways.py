@@ -86,16 +86,22 @@ def blend(one: BarNotes, other: BarNotes, share: float, rng: np.random.Generator
     return result
 
 
-def pairs(bars: Sequence[BarSample], count: int) -> Iterator[tuple[BarSample, BarSample]]:
-    """Bars of two pieces with the same tracks and meter."""
+Point = tuple[BarSample, np.ndarray]
+"""A bar and its latent (Z,)."""
+
+
+def pairs(bars: Sequence[Point], count: int) -> Iterator[tuple[Point, Point]]:
+    """Bars of two pieces with the same tracks and meter; the first bars come first."""
     found = 0
     for first, one in enumerate(bars):
+        shape = one[0].shape
         for other in bars[first + 1 :]:
-            alike = (one.shape.programs, one.shape.meter) == (
-                other.shape.programs,
-                other.shape.meter,
+            alike = (shape.programs, shape.instances, shape.meter) == (
+                other[0].shape.programs,
+                other[0].shape.instances,
+                other[0].shape.meter,
             )
-            if alike and one.piece != other.piece and one.shape.instances == other.shape.instances:
+            if alike and one[0].piece != other[0].piece:
                 yield one, other
                 found += 1
                 break
@@ -105,7 +111,7 @@ def pairs(bars: Sequence[BarSample], count: int) -> Iterator[tuple[BarSample, Ba
 
 def interpolation(
     model: Any,
-    bars: Sequence[BarSample],
+    bars: Sequence[Point],
     pool: Sequence[BarSample],
     count: int,
     seed: int,
@@ -115,7 +121,7 @@ def interpolation(
 
     Args:
         model: the autoencoder.
-        bars: held-out ones.
+        bars: held-out ones, with the latents that the ways begin and end with.
         pool: training bars.
         count: ways at most.
         seed: of the blends.
@@ -127,12 +133,11 @@ def interpolation(
     shapes: list[BarShape] = []
     pool_latents = latents_of(model, pool)
     shares = np.linspace(0, 1, POINTS)
-    for number, (one, other) in enumerate(chosen):
-        z = latents_of(model, [one, other], REFINE)
+    for number, ((one, start), (other, end)) in enumerate(chosen):
         ends = ([one.notes], [other.notes])
-        way = model.way([one.shape], ends, z[None, 0], z[None, 1], POINTS)
+        way = model.way([one.shape], ends, start[None], end[None], POINTS)
         ways["latent"].append([step[0] for step in way])
-        path = model.interpolate(z[0], z[1], POINTS)
+        path = model.interpolate(start, end, POINTS)
         ways["blend"].append(
             [
                 blend(one.notes, other.notes, share, np.random.default_rng([seed, number]))

@@ -90,10 +90,9 @@ def _bar(
 
 
 def reconstruction(
-    model: Any, bars: Sequence[BarSample], temperature: float, seed: int, refine: int = 0
+    model: Any, bars: Sequence[BarSample], latents: np.ndarray, temperature: float, seed: int
 ) -> dict[str, float]:
-    """Bars given back from the means of their posteriors, bettered by so many steps."""
-    latents = latents_of(model, bars, refine)
+    """Bars given back from their latents (N, Z)."""
     written = model.decode([bar.shape for bar in bars], latents, temperature=temperature, seed=seed)
     figures: dict[str, float] = {"bars": len(bars)}
     for name, durations in (("f1", False), ("f1_with_duration", True)):
@@ -168,7 +167,9 @@ def training_bars(model: Any, shards: ShardSet) -> set[frozenset[Any]]:
 # --- Attributes -----------------------------------------------------------------------------------
 
 
-def sliders(model: Any, bars: Sequence[BarSample], seed: int) -> dict[str, dict[str, float]]:
+def sliders(
+    model: Any, bars: Sequence[BarSample], latents: np.ndarray, seed: int
+) -> dict[str, dict[str, float]]:
     """Of each attribute: Spearman's correlation of asked and measured, and how far others drift.
 
     Each bar is asked for a value that another held-out bar has. Drift is the mean absolute change
@@ -177,7 +178,6 @@ def sliders(model: Any, bars: Sequence[BarSample], seed: int) -> dict[str, dict[
     rng = np.random.default_rng(seed)
     vocabulary = model.tokenizer.vocabulary
     before = np.array([measure_bars(bar.grid, vocabulary)[0] for bar in bars])
-    latents = latents_of(model, bars, REFINE)
     shapes, given = [bar.shape for bar in bars], [list(bar.notes) for bar in bars]
     steps = np.array(ATTRIBUTE_STEPS)
     result = {}
@@ -233,15 +233,18 @@ def evaluate_bars(
 
     result: dict[str, Any] = {"splits": list(splits), "seed": seed, "reconstruction": {}}
     samples: dict[str, list[BarSample]] = {}
+    refined: dict[str, np.ndarray] = {}
     for number, kind in enumerate(KINDS):
         tell(2 * number, f"giving bars back: {kind}")
         samples[kind] = held_out_bars(model, shards, splits, kind, num, seed)
         if not samples[kind]:
             continue
-        greedy = reconstruction(model, samples[kind], 0.0, seed)
+        plain = latents_of(model, samples[kind])
+        refined[kind] = latents_of(model, samples[kind], REFINE)
+        greedy = reconstruction(model, samples[kind], plain, 0.0, seed)
         tell(2 * number + 1, f"giving bars back: {kind}, temperature 1")
-        drawn = reconstruction(model, samples[kind], 1.0, seed)
-        better = reconstruction(model, samples[kind], 0.0, seed, REFINE)
+        drawn = reconstruction(model, samples[kind], plain, 1.0, seed)
+        better = reconstruction(model, samples[kind], refined[kind], 0.0, seed)
         told = np.sum([model.right(bar.grid) for bar in samples[kind]], axis=0)
         result["reconstruction"][kind] = {
             **greedy,
@@ -263,10 +266,18 @@ def evaluate_bars(
         for kind in KINDS[1:]
         for bar in held_out_bars(model, shards, ("train",), kind, 5 * num, seed)
     ]
-    result["interpolation"] = interpolation(model, every, pool, num, seed, language)
+    mixed = [
+        (samples[kind][place], refined[kind][place])
+        for place in range(num)
+        for kind in KINDS
+        if place < len(samples[kind])
+    ]
+    result["interpolation"] = interpolation(model, mixed, pool, num, seed, language)
     tell(9, "sliders")
     result["attributes"] = {
-        kind: sliders(model, samples[kind], seed) for kind in KINDS[1:] if samples[kind]
+        kind: sliders(model, samples[kind], refined[kind], seed)
+        for kind in KINDS[1:]
+        if samples[kind]
     }
     tell(stages, "done")
     return result
