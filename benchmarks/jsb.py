@@ -117,11 +117,11 @@ class Student(Transformer):
         if not self.training:
             return plain(batch)
         with torch.no_grad():
-            taught = [each._field_logits(batch) for each in self._teachers[0]]
+            taught = [each.field_logits(batch) for each in self._teachers[0]]
         weights = batch["weights"].flatten()
         total = weights.new_zeros(())
         targets = batch["targets"].flatten(0, 1)
-        for voice, logits in enumerate(self._field_logits(batch)):
+        for voice, logits in enumerate(self.field_logits(batch)):
             log = torch.log_softmax(logits.float(), -1)
             soft = torch.stack([torch.softmax(each[voice].float(), -1) for each in taught]).mean(0)
             hard = -log.gather(-1, targets[:, voice, None])[:, 0]
