@@ -36,6 +36,11 @@ class Model:
         folder = checkpoint.folder
         self.config: Any = read_config(checkpoint, GENERATORS)
         """The settings of its family."""
+        if checkpoint.family == "bar_vae":
+            raise CheckpointError(
+                f"{folder} is an autoencoder of bars, which composes no piece: use it with "
+                "interpolate, vary, morph or average, and another model here"
+            )
         self.checkpoint = checkpoint
         """What its folder says."""
         self.tokenizer: Tokenizer = tokenizer_from_dict(
