@@ -41,15 +41,12 @@ from musegen.tokens.bars import ATTRIBUTE_STEPS, ATTRIBUTES, measure_bars
 __all__ = ["average", "evaluate", "interpolate", "morph", "parse_range", "remake", "vary"]
 
 
-REFINE = 40
-"""Steps by which the latents of a section are bettered, so that its bars come back whole."""
-
 OnProgress = Callable[[float, float | None, str], None]
 
 
 def _latents(model: BarModel, one: Section) -> np.ndarray:
     """(K, Z): the means of the posteriors, bettered."""
-    return model.encode(one.grid, refine=REFINE)[1]
+    return model.encode(one.grid, refine=model.refine_steps)[1]
 
 
 def _rows(on_progress: OnProgress | None) -> Callable[[int], None] | None:

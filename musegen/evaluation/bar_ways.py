@@ -20,16 +20,12 @@ from musegen.tokens.tokenizer import PieceInfo
 from musegen.tokens.ways import BarNotes, f1, notes_of
 
 __all__ = [
-    "REFINE",
     "BarSample",
     "blend",
     "interpolation",
     "latents_of",
     "way_figures",
 ]
-
-REFINE = 40
-"""Steps by which latents are bettered, as the verbs do it."""
 
 POINTS = 11
 """Of a way, both ends included."""
@@ -46,7 +42,7 @@ class BarSample:
 
 
 def latents_of(model: Any, bars: Sequence[BarSample], refine: int = 0) -> np.ndarray:
-    """(N, Z)."""
+    """(N, Z): the means of the posteriors, bettered by so many steps."""
     found = [model.encode(bar.grid, refine=refine)[1] for bar in bars]
     return np.concatenate(found) if found else np.zeros((0, model.config.latent))
 

@@ -16,7 +16,7 @@ import numpy as np
 from musegen.data.shards import ShardPiece, ShardSet
 from musegen.data.splits import place_of
 from musegen.errors import DataError, MusegenError
-from musegen.evaluation.bar_ways import REFINE, BarSample, interpolation, latents_of
+from musegen.evaluation.bar_ways import BarSample, interpolation, latents_of
 from musegen.evaluation.intervals import spearman
 from musegen.tokens.bars import ATTRIBUTE_STEPS, ATTRIBUTES, BarShape, measure_bars
 from musegen.tokens.grid import Grid
@@ -232,6 +232,7 @@ def evaluate_bars(
             on_progress(done, stages, text)
 
     result: dict[str, Any] = {"splits": list(splits), "seed": seed, "reconstruction": {}}
+    result["refine_steps"] = model.refine_steps
     samples: dict[str, list[BarSample]] = {}
     refined: dict[str, np.ndarray] = {}
     for number, kind in enumerate(KINDS):
@@ -240,7 +241,7 @@ def evaluate_bars(
         if not samples[kind]:
             continue
         plain = latents_of(model, samples[kind])
-        refined[kind] = latents_of(model, samples[kind], REFINE)
+        refined[kind] = latents_of(model, samples[kind], model.refine_steps)
         greedy = reconstruction(model, samples[kind], plain, 0.0, seed)
         tell(2 * number + 1, f"giving bars back: {kind}, temperature 1")
         drawn = reconstruction(model, samples[kind], plain, 1.0, seed)
@@ -308,7 +309,7 @@ def bars_markdown(found: dict[str, Any]) -> str:
         "",
         "F1 of notes (track, onset, pitch), greedy, from the posterior's mean; means over bars. "
         "Accuracy: of fields, with the notes before as they are. "
-        f"Refined: from latents that {REFINE} steps of descent have bettered, as the verbs use.",
+        f"Refined: from latents that {found['refine_steps']} steps of descent have bettered, as the verbs use.",
         f"KL to N(0, I): {posterior['kl_per_bar']:.1f} nats a bar; "
         f"{posterior['active']:.1%} of the units are active.",
         "",
