@@ -90,7 +90,7 @@ def evaluate(
         raise OutputError(f"{out} is a folder: name a file in it")
     if out is not None and not out.parent.is_dir():
         raise OutputError(f"{out.parent}: there is no such folder to write {out.name} into")
-    if _is_of_bars(model):
+    if _writes_bars(model):
         if against or plots or tasks or timing:
             raise UsageError("an autoencoder of bars has no --tasks, --against, --plots, --timing")
         _evaluate_bars(data, model, num, seed, splits, source, workers, out, as_json, quiet)
@@ -136,12 +136,14 @@ def evaluate(
         raise typer.Exit(INTERRUPTED)
 
 
-def _is_of_bars(model: str) -> bool:
-    """Whether the model is an autoencoder of bars, which has figures of its own."""
+def _writes_bars(model: str) -> bool:
+    """Whether the model writes bars and not pieces: then it has figures of its own."""
     from musegen.assets import weights_path
+    from musegen.models.registry import GENERATORS
     from musegen.training.folder import read_checkpoint
 
-    return read_checkpoint(weights_path(model)).family == "bar_vae"
+    family = GENERATORS.get(read_checkpoint(weights_path(model)).family)
+    return family is not None and family.writes == "bars"
 
 
 def _evaluate_bars(

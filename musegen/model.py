@@ -36,10 +36,11 @@ class Model:
         folder = checkpoint.folder
         self.config: Any = read_config(checkpoint, GENERATORS)
         """The settings of its family."""
-        if checkpoint.family == "bar_vae":
+        writes = GENERATORS[checkpoint.family].writes
+        if writes != "pieces":
             raise CheckpointError(
-                f"{folder} is an autoencoder of bars, which composes no piece: use it with "
-                "interpolate, vary, morph or average, and another model here"
+                f"{folder} holds a {checkpoint.family}, which writes {writes} and not pieces: name "
+                "another model here (a model of bars is for interpolate, vary, morph, average)"
             )
         self.checkpoint = checkpoint
         """What its folder says."""

@@ -218,7 +218,7 @@ def test_the_verbs_write_files(network, tokenizer, tmp_path, capsys):
 def test_compose_refuses_an_autoencoder_of_bars_in_one_line(tmp_path, capsys):
     assert main.run(["compose", "--model", "bars", "--bars", "2", "--out", str(tmp_path)]) == 1
     told = capsys.readouterr().err
-    assert "autoencoder of bars" in told and "internal error" not in told
+    assert "writes bars and not pieces" in told and "internal error" not in told
 
 
 # --- Some tracks ----------------------------------------------------------------------------------

@@ -309,7 +309,8 @@ def bars_markdown(found: dict[str, Any]) -> str:
         "",
         "F1 of notes (track, onset, pitch), greedy, from the posterior's mean; means over bars. "
         "Accuracy: of fields, with the notes before as they are. "
-        f"Refined: from latents that {found['refine_steps']} steps of descent have bettered, as the verbs use.",
+        f"Refined: from latents that {found['refine_steps']} steps of descent have bettered, as "
+        "the verbs use.",
         f"KL to N(0, I): {posterior['kl_per_bar']:.1f} nats a bar; "
         f"{posterior['active']:.1%} of the units are active.",
         "",

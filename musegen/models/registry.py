@@ -36,6 +36,8 @@ class Family:
     """Settings of each size, by name of the size: what a TOML table of them would hold."""
     batches: str = "windows"
     """What it trains on, by its name in musegen/data/sources.py."""
+    writes: str = "pieces"
+    """What its samples are: `pieces`, which `compose` hands out, or `bars`, for the verbs of bars."""
     asks: tuple[str, ...] = ()
     """Settings of its own that its batches must know."""
 
@@ -81,6 +83,7 @@ GENERATORS: dict[str, Family] = {
             "base": {"width": 256, "encoder_layers": 4, "decoder_layers": 4, "heads": 8},
         },
         batches="bars",
+        writes="bars",
         asks=("lead", "section", "longest"),
     ),
 }
