@@ -11,6 +11,10 @@ from .console import counted, note, out_json, progress, table
 
 if TYPE_CHECKING:
     from musegen.idea_origin import IdeaOrigin
+    from musegen.music.piece import Piece
+    from musegen.provenance import Provenance
+
+    from .console import Report
 
 app = typer.Typer(
     help="Look at, check and convert MIDI files.",
@@ -211,41 +215,30 @@ def why(
     from dataclasses import asdict
 
     from musegen import __version__
-    from musegen.idea_origin import IdeaOrigin, origin_of
+    from musegen.idea_origin import origin_of
     from musegen.music.piece import Piece
 
     origin = origin_of(Piece.load(file).score, str(file))
-    if isinstance(origin, IdeaOrigin):
-        _why_of_bars(origin, file, rerun, model, as_json)
-        return
     facts: dict[str, Any] = {**asdict(origin), "command": origin.command()}
     if rerun:
-        from musegen import api
-
         with progress("making it again") as report:
-            made = api.remake(
-                origin,
-                file.parent,
-                seed=seed_midi,
-                model=model,
-                on_progress=report,
-            )
-        bars, stopped_after = made.info["bars"], origin.stopped_after
-        if made.info["interrupted"] and (stopped_after is None or bars < stopped_after):
-            raise KeyboardInterrupt  # of now, not of then
+            made = _made_again(origin, file.parent, seed_midi, model, report)
         facts["same"], facts["not_compared"] = _is_same(made, file)
         facts["this_version"] = __version__
     if as_json:
         out_json(facts)
     else:
-        for key in ("version", "model", "weights", "random_seed", "sample", "seed", "seed_sha256"):
-            if facts[key] not in ("", None):
+        sources = facts.pop("sources", ())
+        for key in _TOLD:
+            if facts.get(key, "") not in ("", None):
                 print(f"{key.replace('_', ' '):12} {facts[key]}")
+        for name, digest in sources:
+            print(f"{'source':12} {name or 'no file'} {digest}".rstrip())
         for key, value in origin.options.items():
             shown = ", ".join(map(str, value)) if isinstance(value, list) else value
             print(f"{key.replace('_', ' '):12} {shown}")
-        if origin.stopped_after is not None:
-            print(f"{'interrupted':12} stopped after {counted(origin.stopped_after, 'bar')}")
+        if facts.get("stopped_after") is not None:
+            print(f"{'interrupted':12} stopped after {counted(facts['stopped_after'], 'bar')}")
         print(f"{'command':12} {facts['command']}")
         if rerun:
             verdict = "the same bytes" if facts["same"] else "other bytes"
@@ -258,36 +251,48 @@ def why(
         raise typer.Exit(1)
 
 
-def _why_of_bars(
-    origin: IdeaOrigin, file: Path, rerun: bool, model: str | None, as_json: bool
-) -> None:
-    """The same of a file that a verb over bars wrote."""
-    from dataclasses import asdict
+_TOLD = (
+    "version",
+    "verb",
+    "model",
+    "weights",
+    "random_seed",
+    "step",
+    "sample",
+    "seed",
+    "seed_sha256",
+)
+"""What `why` prints of an origin, in this order, where it says it."""
 
-    from musegen import __version__
 
-    facts: dict[str, Any] = {**asdict(origin), "command": origin.command()}
-    if rerun:
-        from musegen.ideas import remake
+def _made_again(
+    origin: Provenance | IdeaOrigin,
+    folder: Path,
+    seed_midi: Path | None,
+    model: str | None,
+    report: Report,
+) -> Piece:
+    """The piece, made again; KeyboardInterrupt where that is interrupted now."""
+    from musegen.errors import UsageError
+    from musegen.idea_origin import IdeaOrigin
 
-        with progress("making it again") as report:
-            made = remake(origin, file.parent, model=model, on_progress=report)
-        facts["same"] = _is_same(made, file)[0]
-        facts["this_version"] = __version__
-    if as_json:
-        out_json(facts)
-    else:
-        for key in ("version", "verb", "model", "weights", "random_seed", "step"):
-            print(f"{key.replace('_', ' '):12} {facts[key]}")
-        for name, digest in origin.sources:
-            print(f"{'source':12} {name or 'no file'} {digest}".rstrip())
-        for key, value in origin.options.items():
-            print(f"{key.replace('_', ' '):12} {value}")
-        print(f"{'command':12} {facts['command']}")
-        if rerun:
-            print(f"{'again':12} {'the same bytes' if facts['same'] else 'other bytes'}")
-    if rerun and not facts["same"]:
-        raise typer.Exit(1)
+    if isinstance(origin, IdeaOrigin):
+        from musegen import ideas
+
+        if seed_midi is not None:
+            raise UsageError(
+                f"--seed-midi is for composed files; this one was made by {origin.verb}, whose "
+                "files are looked for by name, beside it and in this folder"
+            )
+        return ideas.remake(origin, folder, model=model, on_progress=report)
+    from musegen import api
+
+    made = api.remake(origin, folder, seed=seed_midi, model=model, on_progress=report)
+    if made.info["interrupted"] and (
+        origin.stopped_after is None or made.info["bars"] < origin.stopped_after
+    ):
+        raise KeyboardInterrupt  # of now, not of then
+    return made
 
 
 def _is_same(made: Any, file: Path) -> tuple[bool, str]:

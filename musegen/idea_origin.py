@@ -15,7 +15,7 @@ from typing import Any
 
 from musegen.errors import MidiError
 from musegen.music.score import Score, Text
-from musegen.provenance import PREFIX, Provenance, file_sha256
+from musegen.provenance import LARGEST, PREFIX, Provenance, file_sha256, same_file
 
 __all__ = ["IdeaOrigin", "named_files", "origin_of"]
 
@@ -26,8 +26,6 @@ OPTIONS: dict[str, dict[str, tuple[type, ...]]] = {
     "average": {"bars": (list,)},
 }
 """By verb: what its options are in JSON. All but `morph` have `temperature` too."""
-
-LARGEST = 2**63
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class IdeaOrigin:
         for name, value in facts["options"].items():
             fits = type(value) in known[name]
             if isinstance(value, list):
-                fits = all(one is None or isinstance(one, str) for one in value)
+                fits = fits and all(isinstance(one, str) for one in value)
             elif isinstance(value, int | float):
                 fits = fits and abs(value) < LARGEST
             if not fits:
@@ -92,10 +90,10 @@ class IdeaOrigin:
             there = [place for place in (folder / name, Path(name)) if place.is_file()]
             if not there:
                 raise MidiError(f"{name}, which it was made from, is not found: put it beside it")
-            same = [place for place in there if file_sha256(place) == digest]
-            if not same:
+            same = same_file(there, digest)
+            if same is None:
                 raise MidiError(f"{there[0]} has changed since the file was made")
-            found.append(same[0])
+            found.append(same)
         return found
 
     def command(self) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 from musegen.errors import MidiError
 from musegen.music.score import Score, Text
 
-__all__ = ["Provenance", "file_sha256"]
+__all__ = ["LARGEST", "PREFIX", "Provenance", "file_sha256", "same_file"]
 
 PREFIX = "musegen "
 
@@ -42,7 +42,7 @@ _OPTION_KINDS: dict[str, tuple[type, ...]] = {
 }
 """What an option is in JSON; lists are of texts. Later versions may know further options."""
 
-_LARGEST = 2**63
+LARGEST = 2**63
 """Numbers of ours are below it."""
 
 
@@ -50,6 +50,11 @@ def file_sha256(path: Path) -> str:
     """The hash of a file, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def same_file(places: Sequence[Path], sha256: str) -> Path | None:
+    """The first of these files with that hash; None where all are others."""
+    return next((place for place in places if file_sha256(place) == sha256), None)
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ class Provenance:
                 raise ValueError("options that we do not write")
             for option, value in origin.options.items():
                 _check_option(option, value)
-            if not (0 <= origin.random_seed < _LARGEST and 0 <= origin.sample < _LARGEST):
+            if not (0 <= origin.random_seed < LARGEST and 0 <= origin.sample < LARGEST):
                 raise ValueError("numbers that we do not write")
             if origin.stopped_after is not None and origin.stopped_after < 1:
                 raise ValueError("numbers that we do not write")
@@ -134,10 +139,10 @@ class Provenance:
         there = [place for place in places if place.is_file()]
         if not there:
             raise MidiError(f"the seed {places[0].name} is not found: name it with --seed-midi")
-        for place in there:
-            if file_sha256(place) == self.seed_sha256:
-                return place
-        raise MidiError(f"{there[0]} has changed since the file was made: it is not its seed")
+        found = same_file(there, self.seed_sha256)
+        if found is None:
+            raise MidiError(f"{there[0]} has changed since the file was made: it is not its seed")
+        return found
 
     def stopping(self, on_progress: OnProgress | None) -> OnProgress | None:
         """An `on_progress` for composing again: as Ctrl-C did, it ends a piece that was ended."""
@@ -184,7 +189,7 @@ def _check_option(name: str, value: Any) -> None:
     if isinstance(value, list):
         fits = fits and all(isinstance(one, str) for one in value)
     elif isinstance(value, int | float):
-        fits = fits and abs(value) < _LARGEST  # which infinity is not
+        fits = fits and abs(value) < LARGEST  # which infinity is not
     if not fits:
         raise ValueError(f"option {name}: {_shortened(value)} is no value of it")
 

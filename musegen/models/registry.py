@@ -37,7 +37,7 @@ class Family:
     batches: str = "windows"
     """What it trains on, by its name in musegen/data/sources.py."""
     writes: str = "pieces"
-    """What its samples are: `pieces`, which `compose` hands out, or `bars`, for the verbs of bars."""
+    """What its samples are: `pieces`, which `compose` hands out, or `bars`."""
     asks: tuple[str, ...] = ()
     """Settings of its own that its batches must know."""
 
