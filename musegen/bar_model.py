@@ -270,7 +270,10 @@ class BarModel:
         size = self.config.latent
         known = np.zeros((0, size)) if before is None else np.asarray(before, dtype=np.float64)
         if bars < 1 or known.ndim != 2 or known.shape[1] != size:
-            raise UsageError(f"{bars} bars after {known.shape}: 1 or more after (bars, {size})")
+            raise UsageError(
+                f"{bars} bars after latents of shape {known.shape}: ask for 1 or more, and give "
+                f"latents of shape (bars, {size}), as encode has them"
+            )
         rng = np.random.default_rng(seed)
         every = list(known)
         for _ in range(bars):
@@ -278,7 +281,7 @@ class BarModel:
             if not every:
                 every.append(noise)
                 continue
-            recent = np.stack(every[1 - self.config.section :])
+            recent = np.stack(every[-max(1, self.config.section - 1) :])
             told = torch.as_tensor(recent, dtype=torch.float32, device=self.network.asked.device)
             with torch.no_grad():
                 found = self.network.prior(told[None])

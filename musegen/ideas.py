@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,12 +116,11 @@ def interpolate(
         on_step=_rows(on_progress),
     )
     options = {"bars_a": bars_a, "bars_b": bars_b, "steps": steps, "temperature": temperature}
-    pieces = []
-    for number, bars in enumerate(found, 1):
-        score = fresh(both, used, shapes, bars)
-        origin = _origin(used, "interpolate", (a, b), random_seed, options, number - 1)
-        pieces.append(_piece(score, origin, notes))
-    return pieces
+    origin = _origin(used, "interpolate", (a, b), random_seed, options)
+    return [
+        _piece(fresh(both, used, shapes, bars), replace(origin, step=step), notes)
+        for step, bars in enumerate(found)
+    ]
 
 
 def vary(
@@ -150,6 +150,8 @@ def vary(
     used = _model(model)
     one = section(used, source, bars)
     z, shapes = _latents(used, one), shapes_of(one)
+    options = {"bars": bars, "amount": amount, "temperature": temperature}
+    origin = _origin(used, "vary", (source,), random_seed, options)
     pieces = []
     for number in range(num):
         rng = np.random.default_rng([random_seed, number])
@@ -163,9 +165,7 @@ def vary(
             score = one.score
         if on_progress is not None:
             on_progress(number + 1, num, "")
-        options = {"bars": bars, "amount": amount, "temperature": temperature}
-        origin = _origin(used, "vary", (source,), random_seed, options, number)
-        pieces.append(_piece(score, origin, ()))
+        pieces.append(_piece(score, replace(origin, step=number), ()))
     return pieces
 
 
@@ -192,6 +192,9 @@ def morph(
         MidiError, CheckpointError: as above.
     """
     steps = {"density": density, "rhythm": rhythm, "polyphony": polyphony}
+    for name, value in steps.items():
+        if not np.isfinite(value):
+            raise UsageError(f"{name} {value:g}: give a finite number of steps, as in 1 or -0.5")
     asked = np.array([steps[name] for name in ATTRIBUTES]) * np.array(ATTRIBUTE_STEPS)
     if not asked.any():
         raise UsageError("nothing is asked: give density, rhythm intensity or polyphony")
@@ -259,7 +262,8 @@ def average(
     shapes = [shapes_of(sections[0])[bar] for bar in places[0]]
     written = used.decode(shapes, middle, temperature=temperature, seed=random_seed, in_range=True)
     score = fresh(sections, used, shapes, written)
-    options = {"bars": list(bars), "temperature": temperature}
+    spans = [span or f"1-{one.grid.num_bars}" for span, one in zip(ranges, sections, strict=True)]
+    options = {"bars": spans if bars else [], "temperature": temperature}
     return _piece(score, _origin(used, "average", sources, random_seed, options), notes)
 
 
@@ -367,7 +371,6 @@ def _origin(
     sources: Sequence[Any],
     random_seed: int,
     options: Mapping[str, Any],
-    step: int = 0,
 ) -> IdeaOrigin:
     """What a piece says of how it was made."""
     said = {
@@ -381,7 +384,6 @@ def _origin(
         model=os.path.basename(model.folder) or "bars",
         weights=model.weights,
         random_seed=random_seed,
-        step=step,
         options=said,
         sources=named_files(sources),
     )

@@ -252,8 +252,6 @@ def test_a_way_between_single_tracks(model):
         song(4), song(4, program=40), bars_a="1@Tune", bars_b="2@Low", steps=3, model=model
     )
     assert [len(piece.score.tracks) for piece in way] == [2, 2, 2]
-    silent = vary(song(4), bars="1@Tune", model=model)[0]
-    assert silent.score.num_notes
 
 
 # --- Bettered latents -----------------------------------------------------------------------------
@@ -310,7 +308,7 @@ def test_the_first_of_all_is_a_draw_of_the_plain_prior_and_sections_may_be_long(
     assert abs(drawn.mean()) < 0.05 and abs(drawn.std() - 1) < 0.05
     assert np.isfinite(model.draw(2 * model.config.section + 3)).all()
     for bars, before in ((0, None), (1, np.zeros((2, 3))), (1, np.zeros(model.config.latent))):
-        with pytest.raises(UsageError, match="1 or more"):
+        with pytest.raises(UsageError, match="ask for 1 or more"):
             model.draw(bars, before)
 
 
@@ -352,6 +350,9 @@ def test_why_makes_the_same_bytes_and_its_command_too(here, monkeypatch, capsys,
         assert path.read_bytes() in found
     assert main.run(["midi", "why", str(made[0]), "--model", "mine"]) == 0
     assert "command      musegen " + verb in capsys.readouterr().out
+    again = ["midi", "why", str(made[0]), "--rerun", "--model", "mine", "--seed-midi", "a.mid"]
+    assert main.run(again) == 2
+    assert "--seed-midi is for composed files" in capsys.readouterr().err
 
 
 def test_what_cannot_be_made_again_says_so(here, monkeypatch, tmp_path, model):
@@ -372,6 +373,19 @@ def test_what_cannot_be_made_again_says_so(here, monkeypatch, tmp_path, model):
     assert isinstance(unnamed, IdeaOrigin)
     with pytest.raises(MidiError, match="no file"):
         remake(unnamed, here, model=here / "mine")
+
+
+def test_bars_that_were_not_named_are_in_the_command(here, monkeypatch, model):
+    monkeypatch.chdir(here)
+    piece = average(["a.mid", "b.mid"], bars=["2-3", None], model=model)
+    command = origin_of(piece.score).command()
+    assert "--bars 2-3 --bars 1-6" in command
+
+
+@pytest.mark.parametrize("steps", [{"density": float("nan")}, {"polyphony": float("inf")}])
+def test_steps_that_are_no_number_are_said(model, steps):
+    with pytest.raises(UsageError, match="finite number"):
+        morph(song(4), model=model, **steps)
 
 
 @pytest.mark.parametrize(
