@@ -10,7 +10,7 @@ import pytest
 from cli import main
 
 from musegen.bar_model import BarModel
-from musegen.data.shards import CorpusFacts, ShardSet, ShardWriter
+from musegen.data.shards import ShardSet
 from musegen.errors import DataError, UsageError
 from musegen.evaluation.bar_ways import blend, latents_of, way_figures
 from musegen.evaluation.bars import (
@@ -25,7 +25,7 @@ from musegen.tokens.tokenizer import load_tokenizer
 from musegen.tokens.ways import f1, notes_of
 from musegen.training.checkpoint import save_model
 
-from .bar_songs import random_network, song
+from .bar_songs import random_network, shards_of, song
 
 
 @pytest.fixture(scope="module")
@@ -98,22 +98,9 @@ def test_a_blend_begins_with_one_and_ends_with_the_other() -> None:
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory, tokenizer) -> ShardSet:
     folder: Path = tmp_path_factory.mktemp("bars")
-    writer = ShardWriter(folder, 4)
-    for index in range(8):
-        rows = tokenizer.encode(song(4 + index, program=0 if index % 2 else 40)).rows
-        facts = {"style": "", "notes": tokenizer.num_notes(rows), "key": "", "corpus": "all"}
-        split = ("train", "train", "valid", "test")[index // 2]
-        writer.add(rows, name=f"{index}", group=f"{index}", split=split, **facts)
-    writer.close(
-        name="mine",
-        tokenizer=tokenizer.name,
-        field_names=tokenizer.field_names,
-        field_sizes=tokenizer.field_sizes,
-        corpora={"all": CorpusFacts(1.0)},
-        may_ship=True,
-    )
-    tokenizer.save(folder / "tokenizer.json")
-    return ShardSet.open(folder)
+    splits = ("train", "train", "valid", "test")
+    songs = [(song(4 + k, program=0 if k % 2 else 40), splits[k // 2]) for k in range(8)]
+    return shards_of(folder, tokenizer, songs)
 
 
 def test_held_out_bars_are_of_their_kind(model, shards) -> None:

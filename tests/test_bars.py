@@ -11,22 +11,16 @@ import torch
 
 from musegen.bar_model import BarModel, joined_grid, slerp
 from musegen.data.bar_batches import BarBatches, ValidBars
-from musegen.data.shards import CorpusFacts, ShardSet, ShardWriter
 from musegen.errors import CheckpointError, TokenError, UsageError
 from musegen.models.bar_vae import BarVae
-from musegen.models.bar_vae_config import BarVaeConfig
-from musegen.models.registry import GENERATORS
 from musegen.music.score import Score, Track, note_array
 from musegen.tokens.bars import BarGuide, BarShape, bar_documents, measure_bars, sections
 from musegen.tokens.grid import Grid
 from musegen.tokens.tokenizer import load_tokenizer
 from musegen.tokens.vocabulary import BAR, END, FIRST_POSITION, TEMPO, TRACK
 from musegen.training.checkpoint import save_model
-from musegen.training.run import RunConfig
 
-LEAD = 4
-SIZES = {"width": 32, "heads": 4, "slots": LEAD, "slot_width": 8}
-LAYERS = {"encoder_layers": 1, "decoder_layers": 1, "prior_layers": 1}
+from .bar_songs import LEAD, config_of, shards_of
 
 
 def piece(seed, bars):
@@ -60,28 +54,8 @@ def grid(tokenizer):
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory, tokenizer):
     folder: Path = tmp_path_factory.mktemp("shards")
-    writer = ShardWriter(folder, 4)
-    for index in range(12):
-        rows = tokenizer.encode(piece(index, 3 + 4 * (index % 5))).rows
-        facts = {"style": "piano", "notes": tokenizer.num_notes(rows), "key": ""}
-        split = "valid" if index % 4 == 3 else "train"
-        writer.add(rows, name=f"{index}", corpus="all", group=f"{index}", split=split, **facts)
-    writer.close(
-        name="mine",
-        tokenizer=tokenizer.name,
-        field_names=tokenizer.field_names,
-        field_sizes=tokenizer.field_sizes,
-        corpora={"all": CorpusFacts(1.0)},
-        may_ship=True,
-    )
-    return ShardSet.open(folder)
-
-
-def config_of(tokenizer, **settings):
-    run = RunConfig.of(GENERATORS["bar_vae"], "tiny", tokenizer).model
-    given = {name: getattr(run, name) for name in ("field_sizes", "field_names", "channels")}
-    axes = {"axes": run.axes, "axis_scales": run.axis_scales}
-    return BarVaeConfig(**given, **axes, **SIZES, **LAYERS, **settings)
+    songs = [(piece(k, 3 + 4 * (k % 5)), "valid" if k % 4 == 3 else "train") for k in range(12)]
+    return shards_of(folder, tokenizer, songs)
 
 
 @pytest.fixture(scope="module")
