@@ -121,6 +121,10 @@ def compose(
         list[str] | None,
         typer.Option(metavar="X[@TRACKS]", help="Mean velocity: mf, 76."),
     ] = None,
+    like: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE@BARS[@TRACKS]", help="Bars like those: riff.mid@5-6@bass."),
+    ] = None,
     style: Annotated[str, typer.Option(help="A style word: hymn, song, rock, ...")] = "",
     guidance: Annotated[
         float,
@@ -209,6 +213,7 @@ def compose(
         "length": length,
         "register": register,
         "loudness": loudness,
+        "like": like,
         "style": style,
         "guidance": guidance if guidance != 1.0 else None,
     }

@@ -72,6 +72,14 @@ def train(
             help="Begin with the weights of this model (default, or a checkpoint): fine-tuning.",
         ),
     ] = None,
+    latents: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL|DIR",
+            help="Teach a transformer bars like given ones (compose --like), by the latents of "
+            "this autoencoder: bars, or a checkpoint.",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where --out stopped.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     seed: Annotated[
@@ -127,6 +135,7 @@ def train(
             out,
             max_minutes=max_minutes,
             init=init,
+            latents=latents,
             resume=resume,
             device=device,
             source=source,

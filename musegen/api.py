@@ -118,6 +118,11 @@ def compose(
     if not isinstance(model, Model):
         model = Model.from_pretrained(model, device, engine, precision)
     planned = planned.fitted(model.tokenizer)
+    likes: dict[str, str] = {}
+    if wishes.like:
+        from musegen.likeness import likes_of, with_likeness
+
+        planned, likes = with_likeness(planned, model), likes_of(wishes)
     plans = [planned.for_sample(random_seed, first_sample + i) for i in range(num)]
     started_s = time.perf_counter()
 
@@ -164,7 +169,8 @@ def compose(
         model=model.checkpoint.folder.name,
         weights=model.checkpoint.weights_hash,
         random_seed=random_seed,
-        options={**ask.to_dict(), **draw.to_dict()},
+        options={**replace(ask, controls=wishes.without_folders()).to_dict(), **draw.to_dict()},
+        likes=likes,
         seed=Path(source.info.get("file", "")).name if source is not None else "",
         seed_sha256=source.sha256() if source is not None else "",
         device=model.device,
@@ -247,7 +253,7 @@ def remake(
         random_seed=origin.random_seed,
         first_sample=origin.sample,
         on_progress=origin.stopping(on_progress),
-        **origin.options,
+        **origin.find_likes(Path(folder)),
     )
     if isinstance(piece, list):
         raise UsageError("the file says that it is several pieces")
@@ -265,6 +271,7 @@ def train(
     max_steps: int | None = None,
     max_minutes: float | None = None,
     init: str | os.PathLike[str] | None = None,
+    latents: str | os.PathLike[str] | None = None,
     resume: bool = False,
     device: str = "auto",
     seed: int = 0,
@@ -285,6 +292,8 @@ def train(
         overrides: `["model.width=256", "training.learning_rate=0.002", "data.batch_size=16"]`.
         max_steps, max_minutes: how long; 1,000 steps if neither is given.
         init: a model (name or folder) whose shape and weights to begin with: fine-tuning.
+        latents: an autoencoder of bars (name or folder): a transformer learns to write bars like
+            given ones (`compose(like=...)`) from its latents.
         resume: go on from `out/last`, bit for bit as if never interrupted.
         device, seed: where, and the seed of everything random.
         source: where a card's files lie.
@@ -302,6 +311,7 @@ def train(
     from musegen.data.build import open_or_build
     from musegen.data.prefetch import Prefetch
     from musegen.data.sources import batch_sources
+    from musegen.likeness import latent_settings, shard_latents
     from musegen.training.card import model_card
     from musegen.training.checkpoint import save_model
     from musegen.training.device import batch_workers, pinned, resolve_device
@@ -330,7 +340,8 @@ def train(
         config = RunConfig.of(
             kind, size, tokenizer, seed=seed, max_steps=max_steps, max_minutes=max_minutes
         )
-        config, network = initial(config, overrides, family, GENERATORS, init)
+        settings = [*latent_settings(latents, family), *overrides]
+        config, network = initial(config, settings, family, GENERATORS, init)
         shards = with_arrangements(
             shards,
             out / "arranged",
@@ -339,6 +350,9 @@ def train(
             seed,
             on_progress,
         )
+        told: dict[str, Any] = {}
+        if latents is not None:
+            told = {"latents": shard_latents(shards, out, latents, on_progress)}
         length = config.data.length or config.model.context
         batches, held_out = batch_sources(
             kind.batches,
@@ -346,7 +360,7 @@ def train(
             tokenizer,
             config.data.batch_size,
             length,
-            options=kind.batch_options(config.model),
+            options=kind.batch_options(config.model) | told,
             held_out={"max_batches": config.data.validation_batches},
             seed=seed,
             augment=config.data.augment,

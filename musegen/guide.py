@@ -43,6 +43,36 @@ class Advance:
     vectors: np.ndarray | None = None
     """(n, D) float64, added to the embeddings of the rows: what a family tells besides ids."""
 
+    def part(self, start: int, end: int) -> Advance:
+        """Rows start..end-1, as rows that go on from what came before."""
+        here = slice(start, end)
+        vectors = None if self.vectors is None else self.vectors[here]
+        return Advance(
+            self.rows[here], self.channels[here], self.coordinates[here], vectors=vectors
+        )
+
+    @classmethod
+    def joined(cls, advances: Sequence[Advance]) -> Advance:
+        """The rows of several, one behind another; a restart if the first is one."""
+        told = next((each.vectors for each in advances if each.vectors is not None), None)
+        vectors = None
+        if told is not None:
+            vectors = np.concatenate(
+                [
+                    np.zeros((len(each.rows), told.shape[1]))
+                    if each.vectors is None
+                    else each.vectors
+                    for each in advances
+                ]
+            )
+        return cls(
+            np.concatenate([each.rows for each in advances]),
+            np.concatenate([each.channels for each in advances]),
+            np.concatenate([each.coordinates for each in advances]),
+            advances[0].restart,
+            vectors,
+        )
+
 
 @runtime_checkable
 class Guide(Protocol):

@@ -15,7 +15,7 @@ from typing import Any
 
 from musegen.errors import MidiError
 from musegen.music.score import Score, Text
-from musegen.provenance import LARGEST, PREFIX, Provenance, file_sha256, same_file
+from musegen.provenance import LARGEST, PREFIX, Provenance, beside, file_sha256
 
 __all__ = ["IdeaOrigin", "named_files", "origin_of"]
 
@@ -87,13 +87,7 @@ class IdeaOrigin:
         for name, digest in self.sources:
             if not digest:
                 raise MidiError("a source was no file: it cannot be made again from the file")
-            there = [place for place in (folder / name, Path(name)) if place.is_file()]
-            if not there:
-                raise MidiError(f"{name}, which it was made from, is not found: put it beside it")
-            same = same_file(there, digest)
-            if same is None:
-                raise MidiError(f"{there[0]} has changed since the file was made")
-            found.append(same)
+            found.append(beside(name, digest, folder))
         return found
 
     def command(self) -> str:

@@ -6,6 +6,8 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from musegen import assets
 from musegen.errors import CheckpointError, UsageError
 from musegen.guide import Engine
@@ -108,6 +110,39 @@ class Model:
         device = resolve_device(self.device)
         return load_model(self.checkpoint.folder, GENERATORS, device)[0]
 
+    def latent_of(self) -> str:
+        """sha256 of the weights of the autoencoder whose latents it may be told.
+
+        Raises CheckpointError where it may be told none.
+        """
+        if not getattr(self.config, "latent", 0):
+            raise CheckpointError(
+                f"model {self.checkpoint.folder.name!r} cannot be told of bars (--like): it was "
+                "not trained with their latents; docs/bars.md says how that is done"
+            )
+        return self.config.latent_of
+
+    def told_of(self, latent: np.ndarray) -> np.ndarray:
+        """What of a bar's latent (Z,) is added to the embeddings of a cell's rows: (D,) float64."""
+        found = latent
+        for name in self.config.latent_shapes:
+            if name.startswith("like.up"):
+                found = np.tanh(found @ self._latent_matrices[name].T)
+            else:
+                found = found @ self._latent_matrices[name].T
+        return found
+
+    @cached_property
+    def _latent_matrices(self) -> dict[str, np.ndarray]:
+        arrays = read_arrays(self.checkpoint.folder / "model.safetensors", self._shapes())
+        return {name: arrays[name].astype(np.float64) for name in self.config.latent_shapes}
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of all tensors of a model that onnx can run."""
+        from musegen.sampling.engines.onnx_graph import shapes
+
+        return shapes(self.config) | self.config.latent_shapes
+
     def compose(self, seed: Any = None, **options: Any) -> Piece | list[Piece]:
         """`musegen.compose` with this model."""
         from musegen.api import compose
@@ -126,14 +161,13 @@ class Model:
     def _load_onnx(self) -> OnnxModel:
         from musegen.sampling.engines.graph_cache import graphs_of
         from musegen.sampling.engines.onnx import OnnxModel
-        from musegen.sampling.engines.onnx_graph import shapes
 
         checkpoint, config = self.checkpoint, self.config
         own = assets.engine_folder()
         packaged = assets.is_packaged(checkpoint.folder)
         graphs, table, note = graphs_of(
             config,
-            lambda: read_arrays(checkpoint.folder / "model.safetensors", shapes(config)),
+            lambda: read_arrays(checkpoint.folder / "model.safetensors", self._shapes()),
             checkpoint.weights_hash,
             self.precision,
             [own] if packaged else [checkpoint.folder, own],

@@ -19,7 +19,7 @@ from typing import Any
 from musegen.errors import MidiError
 from musegen.music.score import Score, Text
 
-__all__ = ["LARGEST", "PREFIX", "Provenance", "file_sha256", "same_file"]
+__all__ = ["LARGEST", "PREFIX", "Provenance", "beside", "file_sha256"]
 
 PREFIX = "musegen "
 
@@ -37,7 +37,7 @@ _OPTION_KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("strict_scale", "strict_chords"), (bool,)),
     **dict.fromkeys(("instruments", "fill", "add", "keep", "lock", "scale", "chords"), _TEXTS),
     **dict.fromkeys(("pitch_range", "max_polyphony", "grid", "first_pitch", "last_pitch"), _TEXTS),
-    **dict.fromkeys(("density", "polyphony", "length", "register", "loudness"), _TEXTS),
+    **dict.fromkeys(("density", "polyphony", "length", "register", "loudness", "like"), _TEXTS),
     "tempo": (*_NUMBER, str),
 }
 """What an option is in JSON; lists are of texts. Later versions may know further options."""
@@ -50,6 +50,20 @@ def file_sha256(path: Path) -> str:
     """The hash of a file, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def beside(name: str, sha256: str, folder: Path) -> Path:
+    """The file of that name and hash, in a folder or in the working one.
+
+    Raises MidiError where it is not found, or has changed.
+    """
+    there = [place for place in (folder / name, Path(name)) if place.is_file()]
+    if not there:
+        raise MidiError(f"{name}, which it was made from, is not found: put it beside it")
+    same = same_file(there, sha256)
+    if same is None:
+        raise MidiError(f"{there[0]} has changed since the file was made")
+    return same
 
 
 def same_file(places: Sequence[Path], sha256: str) -> Path | None:
@@ -76,6 +90,8 @@ class Provenance:
     """Name of the seed's file; empty from nothing, or where it was no file."""
     seed_sha256: str = ""
     """Of its bytes; empty from nothing."""
+    likes: Mapping[str, str] = field(default_factory=dict)
+    """Name and sha256 of each file whose bars it should be like."""
     device: str = "cpu"
     """Other devices than the CPU do not promise the same bytes."""
     engine: str = "torch"
@@ -110,12 +126,15 @@ class Provenance:
             facts = json.loads(texts[-1].removeprefix(PREFIX), parse_constant=_refuse)
             kinds = {"version": str, "model": str, "weights": str, "random_seed": int}
             kinds |= {"sample": int, "options": dict, "seed": str, "seed_sha256": str}
-            kinds |= {"device": str, "engine": str, "precision": str, "stopped_after": int}
+            kinds |= {"likes": dict, "device": str, "engine": str, "precision": str}
+            kinds |= {"stopped_after": int}
             if set(facts) - set(kinds) or any(type(facts[k]) is not kinds[k] for k in facts):
                 raise ValueError("fields that we do not write")
             origin = cls(**facts)
             if set(origin.options) & _NOT_OPTIONS or "/" in origin.model or "/" in origin.seed:
                 raise ValueError("options that we do not write")
+            if any("/" in name or type(one) is not str for name, one in origin.likes.items()):
+                raise ValueError("names that we do not write")
             for option, value in origin.options.items():
                 _check_option(option, value)
             if not (0 <= origin.random_seed < LARGEST and 0 <= origin.sample < LARGEST):
@@ -143,6 +162,19 @@ class Provenance:
         if found is None:
             raise MidiError(f"{there[0]} has changed since the file was made: it is not its seed")
         return found
+
+    def find_likes(self, folder: Path) -> dict[str, Any]:
+        """The options, with each file of `like` where it is: in a folder, or the working one.
+
+        Raises MidiError where one is not found, or has changed.
+        """
+        texts = []
+        for text in self.options.get("like", ()):
+            name = next((one for one in self.likes if text.startswith(f"{one}@")), None)
+            if name is None:
+                raise MidiError(f"it does not say which file that of --like {text} was")
+            texts.append(f"{beside(name, self.likes[name], folder)}{text.removeprefix(name)}")
+        return dict(self.options) | ({"like": texts} if texts else {})
 
     def stopping(self, on_progress: OnProgress | None) -> OnProgress | None:
         """An `on_progress` for composing again: as Ctrl-C did, it ends a piece that was ended."""

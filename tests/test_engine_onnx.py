@@ -90,9 +90,9 @@ class Counting:
         self.rows = 0
         inner = engine._embed
 
-        def embed(rows, *others):
-            self.rows += len(rows)
-            inner(rows, *others)
+        def embed(new, *others):
+            self.rows += len(new.rows)
+            inner(new, *others)
 
         engine._embed = embed
 

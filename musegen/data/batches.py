@@ -11,6 +11,7 @@ A batch is a dict of numpy arrays (B batch, T positions, F fields, C channels, A
 | segments | (B, T) int64 | 0 padding, 1.. which document of this row of the batch |
 | weights | (B, T) float32 | loss weight of the target |
 | notes | (B, T) bool | the target is, or begins, a note |
+| latents | (B, T, Z) float32 | of the cell of each row, where told, else 0; only with a table |
 
 `TrainBatches.batch(index)` depends on the seed and the index alone: resuming is asking for the next
 index, and any number of processes see the same stream.
@@ -24,6 +25,7 @@ from typing import Protocol
 import numpy as np
 
 from musegen.data.augment import augmented
+from musegen.data.cell_latents import STEPS, CellLatents
 from musegen.data.shards import CorpusFacts, ShardPiece, ShardSet
 from musegen.data.splits import place_of
 from musegen.errors import DataError, UsageError
@@ -47,7 +49,10 @@ class Source(Protocol):
 class _Page:
     """A batch under construction."""
 
-    def __init__(self, tokenizer: Tokenizer, batch_size: int, length: int) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, batch_size: int, length: int, latent: int | None = None
+    ) -> None:
+        """`latent`: numbers of a cell's latent, where there is a table of them."""
         self.tokenizer = tokenizer
         shape, fields = (batch_size, length), len(tokenizer.field_names)
         self.arrays: Batch = {
@@ -59,12 +64,14 @@ class _Page:
             "weights": np.zeros(shape, np.float32),
             "notes": np.zeros(shape, bool),
         }
+        if latent is not None:
+            self.arrays["latents"] = np.zeros((*shape, latent), np.float32)
         self.length = length
         self.used = np.zeros(batch_size, np.int64)
         self.documents = np.zeros(batch_size, np.int64)
 
-    def place(self, row: int, sample: Sample) -> None:
-        """Puts a document behind what is in this row of the batch already."""
+    def place(self, row: int, sample: Sample, latents: np.ndarray | None = None) -> None:
+        """Puts a document, with its rows' latents, behind what is in this row of the batch."""
         count = len(sample.rows) - 1  # the last row is predicted and predicts nothing
         if count < 1:
             return
@@ -79,6 +86,8 @@ class _Page:
         arrays["segments"][row, here] = self.documents[row]
         arrays["weights"][row, here] = sample.weights[1:]
         arrays["notes"][row, here] = self.tokenizer.note_rows(sample.rows[1:])
+        if latents is not None:
+            arrays["latents"][row, here] = latents[:-1]
         self.used[row] = start + count
 
     def room(self, row: int) -> int:
@@ -88,14 +97,35 @@ class _Page:
 class _Pieces:
     """The pieces of a split, or the arrays of a test, with their information."""
 
-    def __init__(self, shards: ShardSet, split: str) -> None:
-        self.shards = shards
+    def __init__(self, shards: ShardSet, split: str, latents: CellLatents | None) -> None:
+        self.shards, self.latents = shards, latents
         self.pieces = shards.split(split)
         if not self.pieces:
             raise DataError(f"{shards.folder} has no {split} pieces; build it from more files")
 
     def info(self, piece: ShardPiece) -> PieceInfo:
         return PieceInfo(style=piece.style.split(" ")[0])
+
+    def page(self, tokenizer: Tokenizer, batch_size: int, length: int) -> _Page:
+        size = self.latents.size if self.latents is not None else None
+        return _Page(tokenizer, batch_size, length, size)
+
+    def told(
+        self, piece: ShardPiece, sample: Sample, rng: np.random.Generator | None = None
+    ) -> np.ndarray | None:
+        """(n, Z): the latent of each row's cell; None without a table.
+
+        With `rng` a share of the cells, itself drawn, is told, as in training; else all are.
+        """
+        if self.latents is None:
+            return None
+        if sample.cells is None:
+            raise DataError("latents of cells are for a preset that has cells: events")
+        table = self.latents.of(piece)
+        told = sample.cells >= 0
+        if rng is not None:
+            told &= (rng.random(len(table)) < rng.random())[sample.cells]
+        return np.where(told[:, None], table[sample.cells].astype(np.float32) / STEPS, 0)
 
 
 def _check(tokenizer: Tokenizer, shards: ShardSet, batch_size: int, length: int) -> None:
@@ -125,6 +155,7 @@ class TrainBatches(_Pieces):
         augment: bool = True,
         mix: DocumentMix = DocumentMix(),
         weights: Mapping[str, float] | None = None,
+        latents: CellLatents | None = None,
         split: str = "train",
         rank: int = 0,
         world: int = 1,
@@ -140,17 +171,20 @@ class TrainBatches(_Pieces):
             augment: transpose and stretch, within each corpus's bounds.
             mix: how documents are laid out.
             weights: of corpora, in place of those in the shards.
+            latents: of the cells, told of a share of them; the music is then not augmented, for
+                they are of the music as it is.
             split: which pieces.
             rank: which process this is, 0..world-1.
             world: how many processes train together.
         """
-        super().__init__(shards, split)
+        super().__init__(shards, split, latents)
         _check(tokenizer, shards, batch_size, length)
         if batch_size % world or not 0 <= rank < world:
             raise UsageError(f"{batch_size} rows cannot be shared by {world} processes")
         self.tokenizer = tokenizer
         self.batch_size, self.length, self.seed = batch_size, length, seed
-        self.augment, self.rank, self.world = augment, rank, world
+        self.augment = augment and latents is None
+        self.rank, self.world = rank, world
         self.mix = mix
         given = dict(weights or {})
         for name in given:
@@ -176,7 +210,7 @@ class TrainBatches(_Pieces):
     def batch(self, index: int) -> Batch:
         """Batch `index` (0, 1, 2, ...): the rows of this process."""
         local = self.batch_size // self.world
-        page = _Page(self.tokenizer, local, self.length)
+        page = self.page(self.tokenizer, local, self.length)
         first = index * self.batch_size + self.rank * local
         for row in range(local):
             self._fill(page, row, first + row)
@@ -188,7 +222,7 @@ class TrainBatches(_Pieces):
         least = max(8, self.length // ROOM)
         for _ in range(ROOM):
             # One position more than there is room: the last row is a target only.
-            page.place(row, self._draw(page.room(row) + 1, rng))
+            page.place(row, *self._draw(page.room(row) + 1, rng))
             if page.room(row) < least:
                 break
 
@@ -197,12 +231,13 @@ class TrainBatches(_Pieces):
         chosen = int(np.searchsorted(self._cumulative, rng.random(), "right"))
         return self.pieces[min(chosen, len(self.pieces) - 1)]
 
-    def _draw(self, length: int, rng: np.random.Generator) -> Sample:
+    def _draw(self, length: int, rng: np.random.Generator) -> tuple[Sample, np.ndarray | None]:
         piece = self._piece(rng)
         rows = self.shards.rows(piece)
         if self.augment:
             rows = augmented(rows, self.tokenizer, self._facts(piece), rng)
-        return self.tokenizer.sample(rows, length, rng, self.info(piece), self.mix)
+        sample = self.tokenizer.sample(rows, length, rng, self.info(piece), self.mix)
+        return sample, self.told(piece, sample, rng)
 
 
 class ValidBatches(_Pieces):
@@ -220,9 +255,10 @@ class ValidBatches(_Pieces):
         length: int,
         *,
         max_batches: int = 32,
+        latents: CellLatents | None = None,
         split: str = "valid",
     ) -> None:
-        super().__init__(shards, split)
+        super().__init__(shards, split, latents)
         _check(tokenizer, shards, batch_size, length)
         if max_batches < 1:
             raise UsageError(f"max_batches {max_batches}: at least 1 is needed")
@@ -236,7 +272,7 @@ class ValidBatches(_Pieces):
             self._kept = list(self._make())
         yield from self._kept
 
-    def _windows(self) -> Iterator[Sample]:
+    def _windows(self) -> Iterator[tuple[Sample, np.ndarray | None]]:
         budget = self.max_batches * self.batch_size
         # By hash, not by name: a bound that cuts the list cuts no corpus off.
         places = [place_of(f"{piece.corpus}/{piece.name}") for piece in self.pieces]
@@ -249,11 +285,11 @@ class ValidBatches(_Pieces):
             if len(found) > each:
                 spaced = np.linspace(0, len(found) - 1, each).round().astype(int)
                 found = [found[index] for index in spaced.tolist()]
-            yield from found
+            yield from ((sample, self.told(piece, sample)) for sample in found)
 
     def _make(self) -> Iterator[Batch]:
-        page, row, made = _Page(self.tokenizer, self.batch_size, self.length), 0, 0
-        for sample in self._windows():
+        page, row, made = self.page(self.tokenizer, self.batch_size, self.length), 0, 0
+        for sample, latents in self._windows():
             if len(sample.rows) - 1 > page.room(row):
                 row += 1
             if row == self.batch_size:
@@ -261,7 +297,7 @@ class ValidBatches(_Pieces):
                 made += 1
                 if made == self.max_batches:
                     return
-                page, row = _Page(self.tokenizer, self.batch_size, self.length), 0
-            page.place(row, sample)
+                page, row = self.page(self.tokenizer, self.batch_size, self.length), 0
+            page.place(row, sample, latents)
         if page.used.any():
             yield page.arrays

@@ -187,11 +187,15 @@ class ShardSet:
 
     def rows(self, piece: ShardPiece) -> np.ndarray:
         """A piece's rows, (length, F) uint16, read-only, mapped from the file without a copy."""
-        rows = self._maps.get(piece.shard)
+        return self.shard_rows(piece.shard)[piece.offset : piece.offset + piece.length]
+
+    def shard_rows(self, name: str) -> np.ndarray:
+        """All rows of a shard, (rows, F) uint16, mapped as in `rows`."""
+        rows = self._maps.get(name)
         if rows is None:
-            rows = mapped(self.folder / piece.shard, ROW_DTYPE).reshape(-1, len(self.field_names))
-            self._maps[piece.shard] = rows
-        return rows[piece.offset : piece.offset + piece.length]
+            rows = mapped(self.folder / name, ROW_DTYPE).reshape(-1, len(self.field_names))
+            self._maps[name] = rows
+        return rows
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_maps": {}}  # a process maps for itself

@@ -92,6 +92,9 @@ class GenerativeModel(nn.Module):
 
     config: Any
 
+    additions: tuple[str, ...] = ()
+    """Beginnings of the names of parameters that a trained model may get later: fresh ones."""
+
     def players(self) -> tuple[Player, ...]:
         """Who trains, on what."""
         raise TypeError(f"{type(self).__name__} does not define players()")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from musegen.models.attention import Segments, attend
 from musegen.models.fused import add_norm, gate, norm
 
-__all__ = ["Attention", "Block", "FeedForward", "RMSNorm", "working_dtype"]
+__all__ = ["Attention", "Block", "FeedForward", "Likeness", "RMSNorm", "working_dtype"]
 
 
 def working_dtype(x: Tensor) -> torch.dtype:
@@ -103,3 +103,19 @@ class Block(nn.Module):
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+
+class Likeness(nn.Module):
+    """Latents of bars to what is added to the embeddings of a cell's rows; 0 stays 0.
+
+    It begins at 0, so that a model that gets one says at first what it said without.
+    """
+
+    def __init__(self, latent: int, hidden: int, width: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(latent, hidden, bias=False) if hidden else None
+        self.out = nn.Linear(hidden or latent, width, bias=False)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """(..., Z) -> (..., D): `W2 tanh(W1 z)`, or `W z` without hidden numbers."""
+        return self.out(latents if self.up is None else torch.tanh(self.up(latents)))

@@ -20,7 +20,7 @@ from musegen.models.attention import Rotation, Segments
 from musegen.models.autoregressive import Autoregressive
 from musegen.models.base import Batch, GenerativeModel, Loss, Player
 from musegen.models.field_heads import LayerHeads, MlpHeads
-from musegen.models.layers import Block, RMSNorm, working_dtype
+from musegen.models.layers import Block, Likeness, RMSNorm, working_dtype
 from musegen.models.transformer_config import TransformerConfig
 
 __all__ = ["Transformer", "TransformerConfig"]
@@ -94,6 +94,8 @@ class Backbone(nn.Module):
 class Transformer(Autoregressive, GenerativeModel):
     """The autoregressive family: rows of F fields, side channels, position axes."""
 
+    additions = ("like.",)
+
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
@@ -113,7 +115,12 @@ class Transformer(Autoregressive, GenerativeModel):
                 config.field_sizes,
                 config.norm_eps,
             )
+        self.like: Likeness | None = None
+        if config.latent:
+            self.like = Likeness(config.latent, config.latent_hidden, config.width)
         self.apply(_initialise)
+        if self.like is not None:
+            nn.init.zeros_(self.like.out.weight)
         # What is added to the state 2 x layers times starts smaller (GPT-2, section 2.3).
         scale = 1.0 / math.sqrt(2 * config.layers)
         for name, parameter in self.model.named_parameters():
@@ -122,13 +129,19 @@ class Transformer(Autoregressive, GenerativeModel):
 
     def states(self, batch: Batch) -> Tensor:
         """(B, T, D): the state from which the row after each position is predicted."""
+        vectors = batch.get("vectors")
+        if self.like is not None and "latents" in batch:
+            vectors = self.like(self._blurred(batch["latents"]))
         return self.model(
-            batch["rows"],
-            batch["channels"],
-            batch["coordinates"],
-            batch["segments"],
-            batch.get("vectors"),
+            batch["rows"], batch["channels"], batch["coordinates"], batch["segments"], vectors
         )
+
+    def _blurred(self, latents: Tensor) -> Tensor:
+        """Latents (B, T, Z) with the noise of training; those of untold cells stay 0."""
+        if not self.training or not self.config.latent_noise:
+            return latents
+        told = latents.any(dim=-1, keepdim=True)
+        return latents + told * self.config.latent_noise * torch.randn_like(latents)
 
     def forward(self, batch: Batch) -> tuple[Tensor, ...]:
         """F logits (B, T, V_f); field f is given the fields of `targets` before it."""
@@ -188,7 +201,9 @@ class Transformer(Autoregressive, GenerativeModel):
         return Loss(value, metrics, rows)
 
     def players(self) -> tuple[Player, ...]:
-        """One."""
+        """One: all of it, or what reads latents alone."""
+        if self.config.latent_only and self.like is not None:
+            return (Player("like", self.like, self.loss),)
         return (Player("model", self, self.loss),)
 
     def compile_parts(self) -> tuple[nn.Module, ...]:

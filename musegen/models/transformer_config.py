@@ -55,6 +55,16 @@ class TransformerConfig:
     input_dropout: float = 0.0
     """Share of the ids and side channels of input rows that are not told in training (they become
     0): word dropout, against learning pieces by heart (arXiv 1511.06349, section 3.1.1)."""
+    latent: int = 0
+    """Numbers of the latent of a bar that a cell may be told to be like (Z); 0: none is told."""
+    latent_of: str = ""
+    """sha256 of the weights of the autoencoder whose latents these are."""
+    latent_hidden: int = 0
+    """Hidden numbers between such a latent and the embeddings; 0: a plain matrix."""
+    latent_noise: float = 0.0
+    """Standard deviation of noise on latents in training: cells become like, not equal to."""
+    latent_only: bool = False
+    """Whether training leaves all weights but those of latents as they are."""
     rope_theta: float = 10_000.0
     """Base of the geometric row of rotation speeds (RoPE, arXiv 2104.09864)."""
     norm_eps: float = 1e-5
@@ -110,6 +120,11 @@ class TransformerConfig:
                 raise ConfigError(
                     f"{name} = {getattr(self, name)}: must be at least 0 and less than 1"
                 )
+        for name in ("latent", "latent_hidden", "latent_noise"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} = {getattr(self, name)}: must not be negative")
+        if self.latent_only and not self.latent:
+            raise ConfigError("latent_only = true needs latent > 0: there is nothing to train")
         if self.ffn_multiple <= 0 or self.head_width < 0 or self.rope_theta <= 1:
             raise ConfigError("ffn_multiple, head_width and rope_theta must be positive")
 
@@ -136,6 +151,15 @@ class TransformerConfig:
             offsets.append(total)
             total += size
         return (*offsets, total)
+
+    @property
+    def latent_shapes(self) -> dict[str, tuple[int, int]]:
+        """The tensors that read latents, in the order in which they are applied."""
+        if not self.latent:
+            return {}
+        inner = self.latent_hidden or self.latent
+        up = {"like.up.weight": (inner, self.latent)} if self.latent_hidden else {}
+        return up | {"like.out.weight": (self.width, inner)}
 
     @property
     def axis_of_kv_head(self) -> tuple[int, ...]:

@@ -232,11 +232,25 @@ class Canvas:
         )
         shift = self.bar_start[first] - self.bar_start[origin_bar]
         document.coordinates[:, 1] += shift / self.vocabulary.grid
+        document.cells[document.cells >= 0] += first * self.num_tracks
         return document
 
     def index(self, bar: int, place: int) -> int:
         """Where in `notes` a cell lies."""
         return bar * self.num_tracks + place
+
+    def vectors_of(self, cells: np.ndarray) -> np.ndarray | None:
+        """(n, D): what is told of the cells of some rows besides ids; None where nothing is."""
+        told = self.plan.likeness
+        if not told:
+            return None
+        found = np.zeros((len(cells), len(next(iter(told.values())).vector)))
+        for cell in np.unique(cells[cells >= 0]).tolist():
+            bar, place = divmod(cell, self.num_tracks)
+            alike = told.get((self.plan_track[place], bar))
+            if alike is not None:
+                found[cells == cell] = alike.vector
+        return found
 
     def bar_is_silent(self, bar: int) -> bool:
         """Whether nothing sounds in a bar so far."""

@@ -284,7 +284,7 @@ class EventTokenizer(Tokenizer):
             at_start=first == 0,
             at_end=last == grid.num_bars,
         )
-        return _as_sample(document[:length])
+        return _as_sample(document[:length], window, first, tracks, grid.num_tracks)
 
     def windows(self, rows: np.ndarray, length: int, info: PieceInfo) -> list[Sample]:
         grid = Grid.from_rows(rows, self.vocabulary)
@@ -306,7 +306,8 @@ class EventTokenizer(Tokenizer):
             # A bar longer than the window is scored in pieces; each begins with the row before it,
             # which predicts its first.
             for begin in range(0, max(1, len(document) - 1), length - 1):
-                samples.append(_as_sample(document[begin : begin + length]))
+                part = document[begin : begin + length]
+                samples.append(_as_sample(part, window, first, tracks, grid.num_tracks))
             first = last
         return samples
 
@@ -414,10 +415,16 @@ def _training_steps(grid: Grid, masked: float, rng: np.random.Generator) -> Step
     return schedule(given, bars_after=int(rng.choice([0, 4])))
 
 
-def _as_sample(document: Layout) -> Sample:
+def _as_sample(
+    document: Layout, window: Grid, first_bar: int, tracks: np.ndarray, all_tracks: int
+) -> Sample:
+    """A document over a window of a piece; its cells are counted as the piece's."""
+    bar, track = np.divmod(document.cells, window.num_tracks)
+    of_piece = (first_bar + bar) * all_tracks + tracks[track]
     return Sample(
         rows=document.rows,
         channels=document.channels,
         coordinates=document.coordinates.astype(np.float32),
         weights=np.ones(len(document), dtype=np.float32),
+        cells=np.where(document.cells < 0, -1, of_piece),
     )

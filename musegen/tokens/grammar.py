@@ -224,7 +224,8 @@ class EventGuide:
         coordinates[:, 0] = range(self._used, self._used + count)
         coordinates[:, 1] = (new[:, 0] + (start - FIRST_POSITION)) / vocabulary.grid
         self._used += count
-        return Advance(new, channels, coordinates)
+        cells = np.full(count, canvas.index(self._bar, self._place))
+        return Advance(new, channels, coordinates, vectors=canvas.vectors_of(cells))
 
     def _close_cell(self) -> Advance | None:
         """On to the next cell that asks for a draw; None at the end."""
@@ -265,7 +266,7 @@ class EventGuide:
             return self._restart()
         self._channels = document.channels[-1]
         self._used += len(document)
-        return Advance(document.rows, document.channels, document.coordinates)
+        return self._advance(document)
 
     def _restart(self) -> Advance:
         """The context laid out anew: as many bars before the open cell as fit in two thirds."""
@@ -298,13 +299,15 @@ class EventGuide:
         )
         if len(document) > limit:  # one bar larger than the context: its header and newest rows
             keep = np.r_[0:3, len(document) - (limit - 3) : len(document)]
-            document = Layout(
-                document.rows[keep], document.channels[keep], document.coordinates[keep]
-            )
+            document = document[keep]
             document.coordinates[:, 0] = np.arange(len(document))
         self._channels = document.channels[-1]
         self._used = len(document)
-        return Advance(document.rows, document.channels, document.coordinates, restart=True)
+        return self._advance(document, restart=True)
+
+    def _advance(self, document: Layout, restart: bool = False) -> Advance:
+        vectors = self._canvas.vectors_of(document.cells)
+        return Advance(document.rows, document.channels, document.coordinates, restart, vectors)
 
     def _stuck(self) -> str:
         """Why nothing may come next, in words."""
@@ -321,10 +324,4 @@ class EventGuide:
 def _joined(advances: Sequence[Advance]) -> Advance:
     """Several advances as one; what lies before a restart is forgotten."""
     first = max((i for i, advance in enumerate(advances) if advance.restart), default=0)
-    kept = advances[first:]
-    return Advance(
-        np.concatenate([advance.rows for advance in kept]),
-        np.concatenate([advance.channels for advance in kept]),
-        np.concatenate([advance.coordinates for advance in kept]),
-        restart=kept[0].restart,
-    )
+    return Advance.joined(advances[first:])

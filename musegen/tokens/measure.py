@@ -205,6 +205,28 @@ def _lock(plan, index, bars, cells: Cells, ticks, score) -> Line:
     return f"{locked} as it was", f"so in {same} of {total} bars", same == total
 
 
+def _like(plan, index, bars, cells: Cells, ticks, score) -> Line | None:
+    """How much of the bars it should be like is there: F1 of onsets, of onsets with their pitch."""
+    told = [bar for bar in bars if (index, bar) in plan.likeness]
+    if not told:
+        return None
+    shared, sizes = np.zeros(2), np.zeros(2)
+    for bar in told:
+        wanted = plan.likeness[index, bar].notes
+        onset_q = (cells[bar]["start_tick"].astype(np.int64) - int(ticks[bar])) / score.ppq
+        found = np.stack((onset_q, cells[bar]["pitch"].astype(float)), axis=1)
+        for kind, columns in enumerate((slice(0, 1), slice(0, 2))):
+            mine, yours = (
+                {tuple(row) for row in np.round(notes[:, columns] * 24).astype(int).tolist()}
+                for notes in (found, wanted)
+            )
+            shared[kind] += 2 * len(mine & yours)
+            sizes[kind] += len(mine) + len(yours)
+    onsets, notes = np.where(sizes > 0, shared / np.maximum(sizes, 1), 1.0)
+    asked = plan.rule(index, bars[0]).origins["like"].partition(" ")[2]
+    return asked, f"{onsets:.0%} of onsets shared, {notes:.0%} of notes", None
+
+
 def _learned(kind: str, unit: str, value: Callable[[np.ndarray, int], float]) -> Callable[..., Any]:
     def line(plan, index, bars, cells: Cells, ticks, score) -> Line:
         asked = [getattr(rule.told, kind) for rule in _rules(plan, index, bars)]
@@ -227,6 +249,7 @@ _LINES: dict[str, Callable[..., Line | None]] = {
     "first_pitch": _end("first_pitch"),
     "last_pitch": _end("last_pitch"),
     "lock": _lock,
+    "like": _like,
     "polyphony": _learned(
         "polyphony", "notes an onset", lambda n, _: len(n) / len(np.unique(n["start_tick"]))
     ),

@@ -24,6 +24,7 @@ from musegen.music.score import Bar, Score
 __all__ = [
     "MAX_NOTES",
     "WRITTEN_DTYPE",
+    "Alike",
     "BarPlan",
     "CellRule",
     "CompositionPlan",
@@ -115,6 +116,16 @@ class Told:
         return tuple(channels.get(name, name) for name in told)
 
 
+@dataclass(frozen=True, eq=False)
+class Alike:
+    """A bar that a cell should be like (musegen/likeness.py)."""
+
+    vector: np.ndarray
+    """(D,): what the model is told of it, added to the embeddings of the cell's rows."""
+    notes: np.ndarray
+    """(n, 2) float64: onset in quarter notes after the barline, and pitch; to measure by."""
+
+
 @dataclass(frozen=True)
 class CellRule:
     """What holds in one cell, by construction: the grammar never lets go of it."""
@@ -134,6 +145,8 @@ class CellRule:
     lock: Literal["", "rhythm", "pitch"] = ""
     """`rhythm`: the seed's notes with other pitches; `pitch`: its pitches at other times."""
     told: Told = Told()
+    like: tuple[str, int] | None = None
+    """A file, and which of its bars (from 1) the cell should be like."""
     harmony: Mapping[str, tuple[Classes, bool]] = field(default_factory=dict)
     """By kind, `scale` and `chords`: what was asked, and whether it is law; to measure it by."""
     origins: Mapping[str, str] = field(default_factory=dict)
@@ -155,6 +168,8 @@ class CompositionPlan:
     """What is written; empty for all tracks in all new bars."""
     rules: Mapping[tuple[int, int], CellRule] = field(default_factory=dict)
     """By (track, bar); cells without one are free."""
+    likeness: Mapping[tuple[int, int], Alike] = field(default_factory=dict)
+    """By (track, bar): the bar that a written cell should be like."""
     kept: Mapping[tuple[int, int], tuple[int, ...]] = field(default_factory=dict)
     """By (track, bar): which notes of the seed's track stay in a written cell."""
     key: int = 0
@@ -198,7 +213,7 @@ class CompositionPlan:
     def continues(self) -> bool:
         """Whether it only writes new bars, all tracks in all of them, without further rules."""
         first = len(self.seed_bars)
-        plain = not self.rules and not self.kept and not self.bars_after
+        plain = not (self.rules or self.kept or self.bars_after or self.likeness)
         tracks = all(item.first_pitch is None and item.last_pitch is None for item in self.tracks)
         return plain and tracks and not self.open_cells[:first].any() and bool(self.bars)
 

@@ -119,10 +119,13 @@ class Planned:
         return replace(self.plan, kept=kept_notes(self.plan, self.variation, rng))
 
     def told_channels(self) -> tuple[str, ...]:
-        """The side channels that say what was asked for, by name: those that guidance sharpens."""
+        """What says what was asked for, by name: what guidance sharpens. All but `like` are side
+        channels.
+        """
         names = {name for rule in self.plan.rules.values() for name in rule.told.names()}
         names |= {"style"} if self.plan.style else set()
         names |= {"key"} if self.plan.key else set()
+        names |= {"like"} if any(rule.like for rule in self.plan.rules.values()) else set()
         return tuple(sorted(names))
 
     def bar_times(self) -> tuple[list[float], list[float]]:

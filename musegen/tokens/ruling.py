@@ -18,7 +18,7 @@ from musegen.music.score import Bar
 from musegen.tokens.cell import MAX_CHORD
 from musegen.tokens.plan import MAX_NOTES, CellRule, Classes, CompositionPlan, Told, TrackPlan
 from musegen.tokens.regions import Roster
-from musegen.tokens.wishes import Wish
+from musegen.tokens.wishes import Like, Wish
 
 __all__ = ["kept_notes", "rule_cells"]
 
@@ -193,6 +193,10 @@ def _rule(
     if chords:
         classes = tuple((place, _ALL if chord is None else chord) for place, chord in spans)
         harmony["chords"] = (classes, strict_chords)
+    like: Like | None = wished.value("like")
+    begun = wished.by_kind["like"].scope.first_bar - 1 if like is not None else 0
+    if begun < 0:
+        begun = next(bar for _, bar in _written(plan, track))
     origins = {kind: one.text for kind, one in wished.by_kind.items()}
     return CellRule(
         least_notes=density[0] if density else 0,
@@ -210,6 +214,7 @@ def _rule(
             register=wished.value("register"),
             loudness=wished.value("loudness"),
         ),
+        like=(like.file, like.bar(bar - begun)) if like is not None else None,
         harmony=harmony,
         origins=origins,
     )

@@ -114,9 +114,13 @@ class Layout:
     """(T, C) int64."""
     coordinates: np.ndarray
     """(T, 2) float64: index in the document; score time in quarter notes."""
+    cells: np.ndarray
+    """(T,) int64: which cell of the grid each row is of, bar x tracks + track; -1 for none."""
 
-    def __getitem__(self, part: slice) -> Layout:
-        return Layout(self.rows[part], self.channels[part], self.coordinates[part])
+    def __getitem__(self, part: slice | np.ndarray) -> Layout:
+        return Layout(
+            self.rows[part], self.channels[part], self.coordinates[part], self.cells[part]
+        )
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -217,4 +221,6 @@ def layout(
         rows[-1, 0] = END
         channels[-1, 3:6] = channels[-2, 3:6]
         coordinates[-1, 1] = starts_q[bar.max() + 1] if len(bar) else 0.0
-    return Layout(rows, channels, coordinates)
+    cells_of = np.full(total, -1, dtype=np.int64)
+    cells_of[body] = np.where(is_header, -1, cell)[step]
+    return Layout(rows, channels, coordinates, cells_of)

@@ -131,6 +131,9 @@ class Sample:
     """(n, A) float32."""
     weights: np.ndarray
     """(n,) float32: the loss weight of each row as a target."""
+    cells: np.ndarray | None = None
+    """(n,) int64: which cell of the piece each row is of, bar x tracks + track; -1 for none. None
+    where the preset has no cells."""
 
 
 class Tokenizer(ABC):

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from typing import Any
 
 from musegen.errors import UsageError
 from musegen.music.harmony import chord_name_pitch, parse_chords, parse_scale
 
-__all__ = ["Controls", "Scope", "Wish", "parse_changes"]
+__all__ = ["Controls", "Like", "Scope", "Wish", "parse_changes"]
 
 MAX_BAR = 1_000_000
 """Bar numbers above it are slips."""
@@ -72,6 +73,21 @@ _STEP_WORDS = {
 _LENGTHS = {"short": 0.25, "medium": 0.75, "long": 2.0}
 _REGISTERS = {"low": 45.0, "mid": 60.0, "middle": 60.0, "high": 75.0}
 _DYNAMICS = {"ppp": 16, "pp": 32, "p": 48, "mp": 60, "mf": 76, "f": 92, "ff": 108, "fff": 122}
+
+
+@dataclass(frozen=True)
+class Like:
+    """Bars of a file that written bars should be like."""
+
+    file: str
+    first_bar: int
+    """From 1."""
+    last_bar: int
+    """Inclusive."""
+
+    def bar(self, number: int) -> int:
+        """Which of its bars bar `number` (from 0) of those written is like: they repeat."""
+        return self.first_bar + number % (self.last_bar - self.first_bar + 1)
 
 
 class _Refused(Exception):
@@ -178,6 +194,13 @@ def _lock(text: str) -> str:
     return plain
 
 
+def _like(text: str) -> Like:
+    file, _, bars = text.rpartition("@")
+    if not file.strip():
+        raise _Refused("say a file and its bars")
+    return Like(file.strip(), *_bars(bars))
+
+
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     if not names:
@@ -211,6 +234,7 @@ _PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {
     "length": (_length, "8th, 0.5 or short"),
     "register": (_register, "C4 or low"),
     "loudness": (_loudness, "mf or 76"),
+    "like": (_like, "riff.mid@5-6@bass"),
 }
 """Each kind: how its value is read, and an example."""
 
@@ -257,6 +281,9 @@ class Controls:
     """Pitch, in the mean: "C4", "low". Learned."""
     loudness: tuple[str, ...] = ()
     """Velocity, in the mean: "mf", "76". Learned."""
+    like: tuple[str, ...] = ()
+    """A file and the bars of it that written bars should be like, in turn: "riff.mid@5-6",
+    "riff.mid@5@bass:9-12". Learned."""
     variation: float | None = None
     """Share of the old notes of a filled part that make way, 0..1."""
     strict_scale: bool = False
@@ -310,6 +337,14 @@ class Controls:
             if value != default[name]
         }
 
+    def without_folders(self) -> Controls:
+        """With the names of files alone: what a file may say of the machine that made it."""
+        likes = []
+        for text in self.like:
+            file = _wish("like", text).value.file
+            likes.append(os.path.basename(file) + text.strip().removeprefix(file))
+        return replace(self, like=tuple(likes))
+
     def wishes(self) -> tuple[Wish, ...]:
         """Every control as a checked value. Raises UsageError, naming the option as typed."""
         found = []
@@ -334,6 +369,10 @@ def _wish(kind: str, typed: str) -> Wish:
     text = f"--{kind.replace('_', '-')} {typed}"
     parse, example = _PARSERS.get(kind, (None, "9-12@bass"))
     value, scope = _scoped(typed, text)
+    if kind == "like" and not re.search(_BARS_AT_END, value) and scope.tracks:
+        # What stands behind the only @ are the bars of the file.
+        value = f"{value}@{','.join(scope.tracks)}"
+        scope = Scope((), scope.first_bar, scope.last_bar)
     try:
         if parse is None:
             if scope.first_bar:
@@ -347,6 +386,9 @@ def _wish(kind: str, typed: str) -> Wish:
         return Wish(kind, parse(value), scope, text)
     except _Refused as error:
         raise UsageError(f"{text}: {error}; say for example {example}") from None
+
+
+_BARS_AT_END = r"@\s*[0-9]+(\s*-\s*[0-9]+)?$"
 
 
 def _scoped(typed: str, text: str) -> tuple[str, Scope]:

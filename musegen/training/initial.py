@@ -54,6 +54,11 @@ def initial(
     torch.manual_seed(config.training.seed)
     network = registry[family].model_class()(config.model)
     fresh, known = network.state_dict(), given.state_dict()
+    known |= {  # parts that it gets beside those it has
+        name: tensor
+        for name, tensor in fresh.items()
+        if name not in known and name.startswith(network.additions)
+    }
     odd = [n for n in fresh if n not in known or known[n].shape != fresh[n].shape]
     if odd or len(fresh) != len(known):
         raise UsageError(

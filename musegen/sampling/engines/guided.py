@@ -26,7 +26,7 @@ class GuidedEngine:
     """An `Engine` (musegen/guide.py): slot s of it is slots s and slots + s of the one below."""
 
     def __init__(self, engine: Engine, columns: Sequence[int], weight: float) -> None:
-        """`columns` are the side channels that the untold half is not told.
+        """`columns` are the side channels that the untold half is not told; nor is it any vector.
 
         Raises:
             UsageError: a weight below 0.
@@ -53,7 +53,7 @@ class GuidedEngine:
         for slot, advance in advances.items():
             channels = advance.channels.copy()
             channels[:, self._columns] = 0
-            both[self._slots + slot] = replace(advance, channels=channels)
+            both[self._slots + slot] = replace(advance, channels=channels, vectors=None)
         self.engine.extend(both)
 
     def logits(self, slots: Sequence[int], field: int, chosen: np.ndarray) -> np.ndarray:

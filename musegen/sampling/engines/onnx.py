@@ -94,7 +94,7 @@ class OnnxEngine:
 
     def extend(self, advances: Mapping[int, Advance]) -> None:
         """Takes in the rows of some slots. Raises GenerationError when one has no room left."""
-        whole: dict[tuple[bytes, bytes, bytes], int] = {}
+        whole: dict[tuple[bytes, ...], int] = {}
         admitted = {slot: self._slots.admit(slot, each) for slot, each in advances.items()}
         single = [slot for slot, advance in admitted.items() if len(advance.rows) == 1]
         # The others come along idle: what is computed of them is written over afterwards. Moving
@@ -112,6 +112,7 @@ class OnnxEngine:
                 advance.rows.tobytes(),
                 advance.channels.tobytes(),
                 advance.coordinates.tobytes(),
+                b"" if advance.vectors is None else advance.vectors.tobytes(),
             )
             if fresh and key in whole:
                 self._copy(whole[key], slot, len(advance.rows))
@@ -135,11 +136,10 @@ class OnnxEngine:
 
     def _alone(self, slot: int, rows: Advance, start: int) -> None:
         """PIECE rows of one slot, from row `start` on."""
-        here = slice(start, start + PIECE)
         count = min(PIECE, len(rows.rows) - start)
         bound = self._bound(int(self._slots.places[slot]), 1, count)
-        self._embed(rows.rows[here], rows.channels[here], bound.x)
-        self._turn(rows.coordinates[here], bound)
+        self._embed(rows.part(start, start + PIECE), bound.x)
+        self._turn(rows.coordinates[start : start + PIECE], bound)
         self._slots.took([slot], [count])
         bound.before[0] = self._slots.lengths[slot] - 1
         bound.total[...] = self._slots.lengths[slot]
@@ -155,15 +155,10 @@ class OnnxEngine:
         where: Any = [b for b, slot in enumerate(order) if slot in rows]
         if len(taking) == len(order):
             where = slice(None)
-        new = [rows[slot] for slot in taking]
+        new = Advance.joined([rows[slot] for slot in taking])
         bound = self._bound(first, len(order), 1)
-        self._embed(
-            np.concatenate([one.rows for one in new]),
-            np.concatenate([one.channels for one in new]),
-            bound.x,
-            where,
-        )
-        self._turn(np.concatenate([one.coordinates for one in new]), bound, where)
+        self._embed(new, bound.x, where)
+        self._turn(new.coordinates, bound, where)
         bound.before[:] = self._slots.lengths[order]
         bound.total[...] = bound.before.max() + 1
         bound.run()
@@ -179,18 +174,18 @@ class OnnxEngine:
             self._batches[key] = _Batch(self.model, self._cache, first, batch, 1)
         return self._batches[key]
 
-    def _embed(
-        self, rows: np.ndarray, channels: np.ndarray, out: np.ndarray, where: Any = slice(None)
-    ) -> None:
+    def _embed(self, new: Advance, out: np.ndarray, where: Any = slice(None)) -> None:
         """Writes the sum of the embeddings of each row into `where` of the rows of `out`."""
-        model, flat = self.model, out.reshape(-1, out.shape[-1])
+        model, flat, rows = self.model, out.reshape(-1, out.shape[-1]), new.rows
         if model.plain:
             flat[where] = model.table[rows[:, 0]]
             return
         fields = np.where(rows == 0, 0, rows + model.offsets[: model.fields])
         total = model.table[fields].sum(1)
         if model.channels:
-            total += model.table[channels + model.offsets[model.fields :]].sum(1)
+            total += model.table[new.channels + model.offsets[model.fields :]].sum(1)
+        if new.vectors is not None:
+            total += new.vectors
         flat[where] = total
 
     def _turn(self, coordinates: np.ndarray, bound: _Batch, where: Any = slice(None)) -> None:

@@ -72,8 +72,8 @@ class Slots:
             if agreeing < len(part.rows):
                 break
         self.lengths[slot] = same
-        self._held[slot] = [] if not same else [_part(advance, 0, same)]
-        return _part(advance, same, len(advance.rows))
+        self._held[slot] = [] if not same else [advance.part(0, same)]
+        return advance.part(same, len(advance.rows))
 
     def took(self, slots: Sequence[int], counts: Sequence[int]) -> None:
         """So many rows of these slots are in the cache now."""
@@ -99,14 +99,6 @@ class Slots:
                 other = int(np.flatnonzero(places == target)[0])
                 places[other], places[slot] = here, target
         return order, 0, moves
-
-
-def _part(advance: Advance, start: int, end: int) -> Advance:
-    """Some rows of an advance."""
-    here = slice(start, end)
-    rows, channels, coordinates = advance.rows, advance.channels, advance.coordinates
-    vectors = None if advance.vectors is None else advance.vectors[here]
-    return Advance(rows[here], channels[here], coordinates[here], vectors=vectors)
 
 
 def _vectors(advance: Advance, here: slice) -> np.ndarray:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -211,16 +212,7 @@ class TorchEngine:
         """All rows of the slot so far, for an engine without a cache."""
         past = [] if advance.restart else self._history.get(slot, [])
         self._history[slot] = [*past, advance]
-        parts = self._history[slot]
-        return Advance(
-            np.concatenate([part.rows for part in parts]),
-            np.concatenate([part.channels for part in parts]),
-            np.concatenate([part.coordinates for part in parts]),
-            restart=True,
-            vectors=None
-            if any(part.vectors is None for part in parts)
-            else np.concatenate([np.asarray(part.vectors) for part in parts]),
-        )
+        return replace(Advance.joined(self._history[slot]), restart=True)
 
     def _pass(
         self, slots: Sequence[int], taken: Sequence[int], advances: Mapping[int, Advance]
