@@ -309,21 +309,18 @@ def train(
     """
     from musegen.data.arrange import with_arrangements
     from musegen.data.build import open_or_build
-    from musegen.data.prefetch import Prefetch
     from musegen.data.sources import batch_sources
+    from musegen.fitting import Prepared, fitted
     from musegen.likeness import latent_settings, shard_latents
     from musegen.training.card import model_card
-    from musegen.training.checkpoint import save_model
-    from musegen.training.device import batch_workers, pinned, resolve_device
     from musegen.training.distributed import Processes, joined
     from musegen.training.folder import check_out
     from musegen.training.initial import initial
     from musegen.training.run import RunConfig
-    from musegen.training.trainer import Trainer
 
     out = Path(out)
 
-    def prepared(processes: Processes) -> tuple[Any, ...]:
+    def prepared(processes: Processes) -> Prepared:
         kind = family_named(family)
         check_out(out, resume)
         shards = open_or_build(
@@ -368,51 +365,30 @@ def train(
             rank=processes.rank,
             world=processes.size,
         )
-        return shards, tokenizer, config, batches, held_out, network
-
-    def trained(processes: Processes) -> dict[str, Any]:
-        shards, tokenizer, config, batches, held_out, network = processes.first(
-            lambda: prepared(processes)
+        return Prepared(
+            family,
+            network,
+            config,
+            batches,
+            held_out,
+            ids=tokenizer.to_dict(),
+            name=shards.name,
+            settings={
+                "batch_size": config.data.batch_size,
+                "length": batches.length,
+                "augment": config.data.augment,
+                "masked": config.data.masked,
+                "told": config.data.told,
+                "data": shards.digest(),
+            },
+            card=lambda name, summary: model_card(name, shards, config, summary),
         )
 
-        def save_best(trainer: Trainer, weights: Any, validation: Any) -> None:
-            summary = trainer.summary(data=shards.name, validation=validation)
-            card = model_card(out.name, shards, config, summary)
-            storage, ids = config.training.storage, tokenizer.to_dict()
-            save_model(out, family, trainer.model, ids, card, summary, storage, weights)
-
-        where = resolve_device(processes.device)
-        made_by = config.data.workers
-        with Prefetch(
-            batches,
-            depth=config.data.prefetch,
-            workers=batch_workers(where, processes.size) if made_by is None else made_by,
-            prepare=pinned if where.type == "cuda" else None,
-        ) as ahead:
-            trainer = Trainer(
-                network,
-                config.training,
-                ahead,
-                held_out,
-                out=out,
-                settings={
-                    "batch_size": config.data.batch_size,
-                    "length": batches.length,
-                    "augment": config.data.augment,
-                    "masked": config.data.masked,
-                    "told": config.data.told,
-                    "data": shards.digest(),
-                },
-                device=processes.device,
-                save_best=save_best,
-                on_progress=on_progress and (lambda p: on_progress(p.step, p.steps, p.text())),
-                processes=processes,
-                compiled=compiled,
-            )
-            return {**trainer.fit(resume=resume).to_dict(), "notes": list(trainer.notes)}
-
     with joined(device, sharded) as processes:
-        return trained(processes)  # its model is gone before the processes part
+        run = processes.first(lambda: prepared(processes))
+        return fitted(
+            run, out, processes, resume=resume, compiled=compiled, on_progress=on_progress
+        )
 
 
 def evaluate(

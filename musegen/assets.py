@@ -63,6 +63,16 @@ def cards() -> dict[str, Path]:
     return _files(_BESIDE / "datasets", ".toml")
 
 
+def image_cards() -> dict[str, Path]:
+    """The cards of pictures by name."""
+    return _files(_BESIDE / "datasets" / "images", ".toml")
+
+
+def image_card_path(name: str) -> Path:
+    """The file of a card of pictures. Raises DataError for a name that there is not."""
+    return _named(name, image_cards(), "card of pictures", DataError)
+
+
 def preset_path(name: str) -> Path:
     """The file of a preset. Raises ConfigError for a name that there is not."""
     return _named(name, presets(), "tokenizer preset", ConfigError)

@@ -83,6 +83,10 @@ class DrawLike(Protocol):
         """Standard normal noise of shape (len(rows), *shape)."""
         ...
 
+    def guided(self, told: Any, untold: Any, weight: float) -> Any:
+        """Classifier-free guidance of what a network says with its conditions and without."""
+        ...
+
 
 class GenerativeModel(nn.Module):
     """A model that the one trainer can train and the one sampler can sample.

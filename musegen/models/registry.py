@@ -7,13 +7,14 @@ that takes it, and an entry here. The trainer and the sampler need no change.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from musegen.config import nearest
 from musegen.errors import UsageError
 from musegen.models.bar_vae_config import BarVaeConfig
+from musegen.models.image_config import DiffusionConfig
 from musegen.models.transformer_config import TransformerConfig
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class Family:
     """What its samples are: `pieces`, which `compose` hands out, or `bars`."""
     asks: tuple[str, ...] = ()
     """Settings of its own that its batches must know."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the trainer that suit it, where they are not the defaults."""
 
     def batch_options(self, config: Any) -> dict[str, Any]:
         """What its batches must know of these settings."""
@@ -56,6 +59,9 @@ class Family:
             raise UsageError(f"no preset '{size}' of {self.name}; {nearest(size, self.presets)}")
         return dict(self.presets[size])
 
+
+_OF_IMAGES = {"optimizer": "adamw", "learning_rate": 1e-3, "weight_decay": 0.01, "ema": 0.999}
+"""Convolutions are no matrices between states, which Muon is for."""
 
 GENERATORS: dict[str, Family] = {
     "transformer": Family(
@@ -85,6 +91,20 @@ GENERATORS: dict[str, Family] = {
         batches="bars",
         writes="bars",
         asks=("lead", "section", "longest"),
+    ),
+    "diffusion": Family(
+        name="diffusion",
+        description="pictures out of noise: flow matching (or DDPM) with a U-Net",
+        config=DiffusionConfig,
+        model="musegen.models.diffusion:Diffusion",
+        presets={
+            "tiny": {"size": 32, "width": 16, "multiples": [1, 2, 4]},
+            "small": {"size": 32, "width": 32, "multiples": [1, 2, 4]},
+            "base": {"size": 32, "width": 64, "multiples": [1, 2, 4], "blocks": 2},
+        },
+        batches="images",
+        writes="images",
+        training=_OF_IMAGES,
     ),
 }
 """Every family that musegen trains and samples."""

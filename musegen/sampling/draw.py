@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -100,6 +101,10 @@ class Draw:
         """Standard normal noise of shape (len(rows), *shape), float64."""
         generators = (np.random.Generator(self._stream(row)) for row in rows)
         return np.stack([generator.standard_normal(tuple(shape)) for generator in generators])
+
+    def guided(self, told: Any, untold: Any, weight: float) -> Any:
+        """`untold + weight (told - untold)`: of logits, of noise, of velocities."""
+        return rules.guide(told, untold, weight)
 
     def _uniform(self, row: int) -> float:
         """The next number of a row's stream, in [0, 1): 53 bits, as in the PCG paper's doubles."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["model_card"]
+__all__ = ["image_card", "model_card"]
 
 
 def model_card(name: str, shards: Any, config: Any, summary: Mapping[str, Any]) -> str:
@@ -52,6 +52,36 @@ def model_card(name: str, shards: Any, config: Any, summary: Mapping[str, Any]) 
         *(f"| {measure} | {value:.4f} |" for measure, value in sorted(held_out.items())),
         "",
         "Lower is better; nats per note counts everything that a piece needs, bars and tracks too.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def image_card(name: str, images: Any, summary: Mapping[str, Any]) -> str:
+    """A README for the folder of an image model, as `model_card`; `images` is an `ImageSet`."""
+    held_out = summary.get("validation") or {}
+    licence = (
+        "see the data card" if images.may_ship else "for your own use: the data may not be shipped"
+    )
+    lines = [
+        "---",
+        f"data: {images.name}",
+        f"license: {licence}",
+        "---",
+        f"# {name}",
+        "",
+        f"A musegen model of {summary.get('parameters', 0):,} parameters, trained for "
+        f"{summary.get('step', 0):,} steps ({summary.get('minutes', 0)} minutes on "
+        f"{summary.get('device', 'cpu')}) on {images.counts['train']:,} pictures of "
+        f"{images.size} x {images.size} pixels.",
+        "",
+        "| held-out | value |",
+        "| --- | ---: |",
+        *(f"| {measure} | {value:.4f} |" for measure, value in sorted(held_out.items())),
+        "",
+        f"Styles: {', '.join(images.styles) or 'none'}.",
+        "",
+        f"Words: {', '.join(images.words) or 'none'}.",
         "",
     ]
     return "\n".join(lines)

@@ -44,8 +44,8 @@ def initial(
     if checkpoint.family != family:
         raise UsageError(f"--init {init} is a {checkpoint.family}, and a {family} is to be trained")
     shape: Any = given.config
-    for name in ("field_sizes", "channels"):
-        if getattr(shape, name) != getattr(config.model, name):
+    for name in ("field_sizes", "channels", "size", "styles", "words"):
+        if getattr(shape, name, None) != getattr(config.model, name, None):
             raise UsageError(
                 f"--init {init} speaks another preset than the data; build the data with the "
                 "model's own (its tokenizer.json says which)"

@@ -9,7 +9,7 @@ from musegen.config import from_dict
 from musegen.errors import ConfigError
 from musegen.training.config import TrainerConfig
 
-__all__ = ["AXIS_SCALES", "BatchConfig", "RunConfig"]
+__all__ = ["AXIS_SCALES", "BatchConfig", "ImageBatchConfig", "RunConfig"]
 
 AXIS_SCALES = {"index": 1.0, "time": 12.0}
 """Radians that the fastest rotating pair turns in one unit of a position axis: a row, or a quarter
@@ -61,12 +61,39 @@ class BatchConfig:
 
 
 @dataclass(frozen=True)
+class ImageBatchConfig:
+    """How pictures become batches; what may be done to them is off at first."""
+
+    batch_size: int = 32
+    flip: bool = False
+    """Mirror them, left for right."""
+    turn: bool = False
+    """Turn them by quarters."""
+    shift: int = 0
+    """Move them by up to so many pixels."""
+    zoom: float = 0.0
+    """Cut out parts, up to this share smaller."""
+    validation_batches: int = 8
+    prefetch: int = 4
+    """Batches made ahead."""
+    workers: int | None = None
+    """As in `BatchConfig`."""
+
+    def __post_init__(self) -> None:
+        """Cross checks. Raises ConfigError."""
+        for name in ("batch_size", "validation_batches", "prefetch"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} = {getattr(self, name)}: must be 1 or more")
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """Settings of the family (`model.*`), the trainer (`training.*`), the batches (`data.*`)."""
 
     model: Any
     training: TrainerConfig = field(default_factory=TrainerConfig)
-    data: BatchConfig = field(default_factory=BatchConfig)
+    data: Any = field(default_factory=BatchConfig)
+    """A `BatchConfig`, or an `ImageBatchConfig`."""
 
     @classmethod
     def of(
