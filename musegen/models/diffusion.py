@@ -292,13 +292,7 @@ class Diffusion(GenerativeModel):
         if self.config.process == "flow":
             x = self._flow_step(state, here, there, draw)
         else:
-            now, before = self._number(here, state.x), self._number(there, state.x)
-            said = self._says(state, state.x, now / self.chain.steps, draw)
-            clean = self.chain.clean(said, state.x, now, self.config.prediction).clamp(-1, 1)
-            eps = torch.zeros_like(state.x)
-            if state.asked.eta:
-                eps = torch.as_tensor(draw.noise(tuple(state.x.shape[1:]), state.rows)).to(state.x)
-            x = self.chain.ddim(clean, state.x, now, before, state.asked.eta, eps)
+            x = self._chain_step(state, here, there, draw)
         if state.mask is not None and state.given is not None:
             x = torch.where(state.mask, x, self._at(state.given, state.noise, there))
         state.x, state.done = x, state.done + 1
@@ -314,6 +308,17 @@ class Diffusion(GenerativeModel):
             return ahead
         second = self._says(state, ahead, at(there), draw)
         return state.x + (there - here) * (slope + second) / 2
+
+    def _chain_step(self, state: _State, here: float, there: float, draw: DrawLike) -> Tensor:
+        now, before = self._number(here, state.x), self._number(there, state.x)
+        if torch.equal(now, before):  # more steps are asked for than the chain has there
+            return state.x
+        said = self._says(state, state.x, now / self.chain.steps, draw)
+        clean = self.chain.clean(said, state.x, now, self.config.prediction).clamp(-1, 1)
+        eps = torch.zeros_like(state.x)
+        if state.asked.eta:
+            eps = torch.as_tensor(draw.noise(tuple(state.x.shape[1:]), state.rows)).to(state.x)
+        return self.chain.ddim(clean, state.x, now, before, state.asked.eta, eps)
 
     def done(self, state: _State) -> bool:
         """Whether the walk is at its end."""
