@@ -49,12 +49,16 @@ class Outputs:
             raise OutputError(f"{self.folder}: {error.strerror}") from error
 
 
-def plan_outputs(out: str, stem: str, count: int) -> Outputs | None:
+def plan_outputs(out: str, stem: str, count: int, kind: str = ".mid") -> Outputs | None:
     """What `--out` means; None for stdout. Checked now, before any work is done.
 
-    `stem` names files in a folder. Raises UsageError for what makes no sense and OutputError for
+    `stem` names files in a folder, `kind` is their suffix: MIDI's, or another's, which then is the
+    only one, and not for stdout. Raises UsageError for what makes no sense and OutputError for
     what cannot be written.
     """
+    suffixes = SUFFIXES if kind in SUFFIXES else (kind,)
+    if out == STDOUT and suffixes != SUFFIXES:
+        raise UsageError(f"--out -: name a file or a folder for {kind}")
     if out == STDOUT:
         if count != 1:
             raise UsageError(f"--out - takes one piece, not {count}: leave out --num")
@@ -65,14 +69,14 @@ def plan_outputs(out: str, stem: str, count: int) -> Outputs | None:
         raise UsageError("--out is empty: give a file, a folder, or - for stdout")
     path = Path(out).expanduser()
     if path.is_dir() or out.endswith(("/", os.sep)):
-        folder, stem, suffix, named = path, stem, ".mid", False
-    elif path.suffix.lower() in SUFFIXES:
+        folder, stem, suffix, named = path, stem, kind, False
+    elif path.suffix.lower() in suffixes:
         folder, stem, suffix, named = path.parent, path.stem, path.suffix, True
     elif path.suffix and not path.suffix[1:].isdigit():
-        known = ", ".join(SUFFIXES)
+        known = ", ".join(suffixes)
         raise UsageError(f"--out {out}: {path.suffix} is no format of ours ({known})")
     else:
-        folder, stem, suffix, named = path, stem, ".mid", False
+        folder, stem, suffix, named = path, stem, kind, False
     _check_writable(folder)
     outputs = Outputs(folder, stem, suffix, named, count)
     if named and count == 1 and outputs.path(1).is_dir():

@@ -9,17 +9,39 @@ pictures = sample(style="outlined", words=["night", "train"], num=6)
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from musegen import __version__
+from musegen.atomic import write_whole
 from musegen.config import from_dict, to_dict
 from musegen.errors import UsageError
+from musegen.image_model import ImageModel
 from musegen.models.registry import GENERATORS, family_named
+from musegen.picture_files import png_bytes
+from musegen.provenance import file_sha256
 
-__all__ = ["open_images", "train"]
+__all__ = ["Picture", "edit", "interpolate", "open_images", "sample", "train"]
 
 OnProgress = Callable[[float, float | None, str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture, and how it was made."""
+
+    pixels: np.ndarray
+    """(S, S) uint8, 255 for white."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def save(self, path: str | os.PathLike[str], scale: int = 1) -> Path:
+        """Writes a PNG that says how it was made; `scale` makes each pixel a square of so many."""
+        write_whole(Path(path), png_bytes(self.pixels, self.facts, scale))
+        return Path(path)
 
 
 def open_images(
@@ -128,3 +150,169 @@ def train(
     with joined(device, False) as processes:
         run = processes.first(lambda: prepared(processes))
         return fitted(run, out, processes, resume=resume, on_progress=on_progress)
+
+
+# --- Drawing --------------------------------------------------------------------------------------
+
+
+def sample(
+    *,
+    model: str | os.PathLike[str] | ImageModel = "icons",
+    style: str = "",
+    words: Sequence[str] = (),
+    num: int = 1,
+    guidance: float | None = None,
+    steps: int | None = None,
+    like: str | os.PathLike[str] | None = None,
+    strength: float | None = None,
+    random_seed: int = 0,
+    first_sample: int = 0,
+    on_progress: OnProgress | None = None,
+) -> list[Picture]:
+    """Draws pictures.
+
+    Args:
+        model: a name of `musegen models`, a folder, or a loaded `ImageModel`.
+        style, words: what is asked for; what the model knows is in `ImageModel.styles`, `.words`.
+        num: how many.
+        guidance: how loudly style and words are told; 1 as trained.
+        steps: of the solver; more are slower and finer.
+        like: a PNG or JPEG to go on from, and `strength`, above 0 to 1, how far from it (0.6).
+        random_seed, first_sample: as in `musegen.compose`.
+        on_progress: called as `on_progress(done, total, text)`.
+
+    Raises:
+        UsageError: an unknown style or word, or what the model's family cannot be asked.
+        CheckpointError, DataError: the model, or the picture, cannot be read.
+    """
+    used = _loaded(model)
+    if num < 1:
+        raise UsageError(f"num {num}: ask for 1 picture or more")
+    if strength is not None and like is None:
+        raise UsageError(f"strength {strength:g}: there is no picture to go on from; say --like")
+    options = {"style": style, "words": list(words), "guidance": guidance, "steps": steps}
+    start = None
+    if like is not None:
+        start, strength = _picture(like, used.size), 0.6 if strength is None else strength
+        options |= {"like": Path(like).name, "like_sha256": file_sha256(Path(like))}
+    options |= {"strength": strength}
+    request = used.request(
+        style=style, words=words, guidance=guidance, steps=steps, start=start, strength=strength
+    )
+    made = used.sample(
+        [request] * num,
+        random_seed=random_seed,
+        first_sample=first_sample,
+        on_progress=on_progress,
+    )
+    facts = _facts(used, "sample", random_seed, options)
+    return [Picture(one, facts | {"sample": first_sample + k}) for k, one in enumerate(made)]
+
+
+def interpolate(
+    *,
+    model: str | os.PathLike[str] | ImageModel = "icons",
+    style: str = "",
+    words: Sequence[str] = (),
+    steps: int = 8,
+    guidance: float | None = None,
+    random_seed: int = 0,
+    to_seed: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> list[Picture]:
+    """The way from the picture of one random seed to that of another, the next by default.
+
+    The noise that each begins with goes along the great arc (`musegen.bar_model.slerp`): what lies
+    between is as long as noise is. Raises as `sample`.
+    """
+    from musegen.bar_model import slerp
+    from musegen.sampling.draw import Draw
+
+    used = _loaded(model)
+    if not 2 <= steps <= 256:
+        raise UsageError(f"{steps} steps: 2 to 256; the two ends are 2 already")
+    other = random_seed + 1 if to_seed is None else to_seed
+    name, shape = used.network.noise_of()
+    ends = [Draw(seed).noise(shape, [0])[0] for seed in (random_seed, other)]
+    flat = [end.reshape(-1) for end in ends]
+    requests = [
+        used.request(
+            style=style,
+            words=words,
+            guidance=guidance,
+            **{name: slerp(flat[0], flat[1], k / (steps - 1)).reshape(shape)},
+        )
+        for k in range(steps)
+    ]
+    made = used.sample(requests, random_seed=random_seed, on_progress=on_progress)
+    options = {"style": style, "words": list(words), "guidance": guidance, "steps": steps}
+    facts = _facts(used, "interpolate", random_seed, options | {"to_seed": other})
+    return [Picture(one, facts | {"sample": k}) for k, one in enumerate(made)]
+
+
+def edit(
+    picture: str | os.PathLike[str],
+    box: tuple[int, int, int, int],
+    *,
+    model: str | os.PathLike[str] | ImageModel = "icons",
+    style: str = "",
+    words: Sequence[str] = (),
+    num: int = 1,
+    guidance: float | None = None,
+    steps: int | None = None,
+    random_seed: int = 0,
+    on_progress: OnProgress | None = None,
+) -> list[Picture]:
+    """Draws a part of a picture anew; the rest stays as it is at the model's size.
+
+    Args:
+        picture: a PNG or JPEG.
+        box: left, top, right, bottom of the part, in pixels of the model's size.
+        model, style, words, num, guidance, steps, random_seed, on_progress: as in `sample`.
+
+    Raises as `sample`; UsageError for a box outside the picture.
+    """
+    used = _loaded(model)
+    left, top, right, bottom = box
+    if not (0 <= left < right <= used.size and 0 <= top < bottom <= used.size):
+        raise UsageError(f"box {box}: left, top, right, bottom within 0 to {used.size}")
+    mask = np.zeros((1, used.size, used.size), dtype=bool)
+    mask[:, top:bottom, left:right] = True
+    start = _picture(picture, used.size)
+    request = used.request(
+        style=style, words=words, guidance=guidance, steps=steps, start=start, mask=mask
+    )
+    made = used.sample([request] * num, random_seed=random_seed, on_progress=on_progress)
+    kept = np.clip(np.rint((start[0] + 1) * 127.5), 0, 255).astype(np.uint8)
+    options: dict[str, Any] = {"style": style, "words": list(words), "guidance": guidance}
+    options |= {"steps": steps, "box": list(box), "of": Path(picture).name}
+    options |= {"of_sha256": file_sha256(Path(picture))}
+    facts = _facts(used, "edit", random_seed, options)
+    return [
+        Picture(np.where(mask[0], one, kept), facts | {"sample": k}) for k, one in enumerate(made)
+    ]
+
+
+def _loaded(model: str | os.PathLike[str] | ImageModel) -> ImageModel:
+    return model if isinstance(model, ImageModel) else ImageModel.from_pretrained(model)
+
+
+def _picture(path: str | os.PathLike[str], size: int) -> np.ndarray:
+    """(1, S, S) float32 from -1 to 1."""
+    from musegen.data.drawings import read_picture
+    from musegen.data.image_batches import as_floats
+
+    return as_floats(read_picture(Path(path), size))
+
+
+def _facts(model: ImageModel, verb: str, seed: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a picture says of how it was made."""
+    told = {name: value for name, value in options.items() if value not in (None, "", [])}
+    return {
+        "version": __version__,
+        "verb": f"image {verb}",
+        "model": Path(model.folder).name,
+        "weights": model.weights,
+        "random_seed": seed,
+        "options": told,
+    }

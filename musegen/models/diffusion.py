@@ -196,6 +196,10 @@ class Diffusion(GenerativeModel):
         """The held-out error."""
         return "error"
 
+    def noise_of(self) -> tuple[str, tuple[int, ...]]:
+        """The field of a request that holds its noise, and its shape."""
+        return "noise", (1, self.config.size, self.config.size)
+
     # --- Sampling ------------------------------------------------------------------------------
 
     def begin(self, requests: Sequence[DiffusionRequest], draw: DrawLike) -> _State:

@@ -38,9 +38,11 @@ class Family:
     batches: str = "windows"
     """What it trains on, by its name in musegen/data/sources.py."""
     writes: str = "pieces"
-    """What its samples are: `pieces`, which `compose` hands out, or `bars`."""
+    """What its samples are: `pieces`, which `compose` hands out, `bars`, or `images`."""
     asks: tuple[str, ...] = ()
     """Settings of its own that its batches must know."""
+    request: str = ""
+    """Where the class of its requests is, as `model`; for families that write images."""
     training: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the trainer that suit it, where they are not the defaults."""
 
@@ -104,6 +106,7 @@ GENERATORS: dict[str, Family] = {
         },
         batches="images",
         writes="images",
+        request="musegen.models.diffusion:DiffusionRequest",
         training=_OF_IMAGES,
     ),
 }
