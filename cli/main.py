@@ -30,6 +30,7 @@ VERBS = {
     "train": "Train a model on MIDI files: one command from a folder to a checkpoint.",
     "evaluate": "Measure a model on music that it was not trained on.",
     "midi": "Look at, check and convert MIDI files.",
+    "cover": "Make covers for a song.",
     "image": "Draw pictures: train image models, sample, interpolate, edit.",
     "data": "List corpora and build training data from them.",
     "models": "List the models that are installed, and where they come from.",

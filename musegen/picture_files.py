@@ -18,7 +18,7 @@ import numpy as np
 
 from musegen.errors import OutputError, UsageError
 
-__all__ = ["contact_sheet", "origin_of_picture", "png_bytes", "svg_metadata", "xmp"]
+__all__ = ["contact_sheet", "origin_of_picture", "pixels_of", "png_bytes", "svg_metadata", "xmp"]
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
@@ -70,6 +70,13 @@ def png_bytes(picture: np.ndarray, facts: Mapping[str, Any], scale: int = 1) -> 
     file = io.BytesIO()
     image_of.fromarray(enlarged).save(file, "PNG", pnginfo=info, optimize=False, compress_level=6)
     return file.getvalue()
+
+
+def pixels_of(png: bytes) -> np.ndarray:
+    """The pixels of a PNG file, (S, S, 3) uint8."""
+    image_of, _ = _pillow()
+    with image_of.open(io.BytesIO(png)) as opened:
+        return np.asarray(opened.convert("RGB"))
 
 
 def origin_of_picture(path: Path) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Covers: what music says of colours and words, lettering, tracing, layout; no torch."""
