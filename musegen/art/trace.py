@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from musegen.errors import OutputError
@@ -33,7 +35,8 @@ def traced(picture: np.ndarray, threshold: float = 0.5) -> str:
     ink = np.asarray(fine, dtype=np.float64) / 255
     places = (np.arange(side) + 0.5) / FINER - 1
     lines = contour_generator(places, places, ink, fill_type=FillType.OuterOffset)
-    polygons, offsets = lines.filled(threshold, 2.0)[:2]
+    found: Any = lines.filled(threshold, 2.0)
+    polygons, offsets = found[:2]
     parts = []
     for points, starts in zip(polygons, offsets, strict=True):
         for first, last in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):

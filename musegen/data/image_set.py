@@ -196,7 +196,7 @@ def _splits(card: ImageCard, drawings: Sequence[Drawing], group: np.ndarray) -> 
     for drawing, number in zip(drawings, group.tolist(), strict=True):
         first[number] = min(first.get(number, drawing.group), drawing.group)
     sizes = Counter(group.tolist())
-    largest = max(1, len(drawings) // 50)
+    largest = max(8, len(drawings) // 50)
 
     def one(number: int) -> str:
         if sizes[number] > largest:  # a few shapes that all resemble each other stay together
