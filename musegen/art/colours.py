@@ -20,7 +20,7 @@ def oklch(lightness: float, chroma: float, hue: float) -> str:
     """
     for step in range(21):
         rgb = _linear(lightness, chroma * (1 - step / 20), hue)
-        if all(-1e-4 <= one <= 1 + 1e-4 for one in rgb):
+        if all(-1e-3 <= one <= 1 + 1e-3 for one in rgb):
             break
     return "#" + "".join(f"{round(255 * _encoded(min(max(one, 0), 1))):02x}" for one in rgb)
 

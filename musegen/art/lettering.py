@@ -57,6 +57,8 @@ class Font:
             raise UsageError(
                 f"the font {self.path.name} lacks {lacking!r} of {text!r}; name another with --font"
             )
+        if not text.strip():
+            return Line(text, "", 0.0, size)
         from matplotlib.textpath import TextPath
 
         drawn = TextPath((0, 0), text, size=100, prop=self._properties, usetex=False)
@@ -72,7 +74,7 @@ class Font:
                 )
             )
             parts.append(letters[int(code)] + numbers)
-        width = drawn.get_extents().x1 * scale if len(drawn.vertices) else 0.0
+        width = drawn.get_extents().x1 * scale
         return Line(text, "".join(parts), float(width), size)
 
 
