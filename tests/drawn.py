@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from musegen.data.drawings import file_sha256
 from musegen.data.image_cards import ImageCard, ImageSplit, Package
 from musegen.data.image_set import ImageSet, build_images
+from musegen.provenance import file_sha256
 
 SHAPES = {
     "circle": '<circle cx="12" cy="12" r="{r}"/>',

@@ -12,6 +12,8 @@ from musegen.errors import GenerationError, UsageError
 from musegen.guide import Advance, Guide, RowRequest
 from musegen.models.bar_vae import BarRequest
 from musegen.models.bar_vae_config import BarVaeConfig
+from musegen.models.diffusion import DiffusionRequest
+from musegen.models.image_config import DiffusionConfig
 from musegen.models.registry import GENERATORS
 from musegen.models.transformer_config import TransformerConfig
 from musegen.sampling.draw import Draw
@@ -180,12 +182,44 @@ def toy_case(name, steps=20):
     return Case(name, BlobConfig(), Points(), Held(), lambda model, number: None, steps, toys())
 
 
+class Gradients:
+    """Pictures that grow lighter in one of two directions: the style says in which."""
+
+    def __init__(self, size=8, seed=0):
+        self.size, self.seed = size, seed
+
+    def batch(self, index):
+        rng = np.random.default_rng([self.seed, index])
+        style = rng.integers(1, 3, 8)
+        ramp = np.linspace(-1, 1, self.size, dtype=np.float32)
+        down = np.repeat(ramp[:, None], self.size, axis=1)
+        images = np.stack([down if one == 1 else down.T for one in style])[:, None]
+        words = rng.integers(0, 4, (8, 3))
+        return {"images": images, "style": style, "words": words}
+
+    def batches(self):
+        return [self.batch(10_000)]
+
+
+def images_case(family, config, request, steps=20):
+    def asked(model, number):
+        return request(style=number % 3, words=(1, 2)[: number % 3])
+
+    return Case(family, config, Gradients(), Gradients(), asked, steps)
+
+
+IMAGES = {"size": 8, "styles": 2, "words": 3}
+UNET = DiffusionConfig(**IMAGES, width=8, multiples=(1, 2), attention=4, embedding=16)
+CHAIN = dataclasses.replace(UNET, process="ddpm", prediction="v", chain=50)
+
 CASES = {
     "transformer": rows_case(channels=(("a", 3),), axes=("index", "time")),
     "transformer, layer": rows_case(field_heads="layer"),
     "transformer, relative": rows_case(relative_heads=True),
     "transformer, flat": rows_case(field_sizes=(12,)),
     "bar_vae": bars_case(channels=(("a", 3),), axes=("index", "time"), word_dropout=0.1),
+    "diffusion": images_case("diffusion", UNET, DiffusionRequest),
+    "diffusion, ddpm": images_case("diffusion", CHAIN, DiffusionRequest),
     "blob": toy_case("blob"),
     "duel": toy_case("duel", 100),  # the critic must know something before the maker learns
 }
@@ -256,7 +290,7 @@ def test_a_sample_does_not_depend_on_its_batch(case):
     for size in (1, 2):
         found = flat(sampled(case, case.model, batch_size=size))
         for one, two in zip(whole, found, strict=True):
-            # networks of the toys compute in float32; rows are drawn from rounded logits
+            # pictures and toys are computed in float32; rows are drawn from rounded logits
             tolerance = 0 if isinstance(case.config, ROWS) else 1e-5
             np.testing.assert_allclose(one, two, rtol=0, atol=tolerance)
 
