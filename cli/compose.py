@@ -162,11 +162,19 @@ def compose(
     ] = "default",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     engine: Annotated[
-        str, typer.Option(metavar="onnx|torch", help="What computes.  [default: onnx on the CPU]")
+        str,
+        typer.Option(
+            metavar="onnx|torch",
+            help="What computes.  [default: onnx on the CPU]",
+            show_default=False,
+        ),
     ] = "auto",
     precision: Annotated[
         str,
-        typer.Option(help="int8 or fp32 of onnx; fp64, fp32, bf16 of torch.  [default: int8]"),
+        typer.Option(
+            help="int8 or fp32 of onnx; fp64, fp32, bf16 of torch.  [default: int8]",
+            show_default=False,
+        ),
     ] = "auto",
     as_json: Annotated[
         bool, typer.Option("--json", help="Say what was written as JSON on stdout.")

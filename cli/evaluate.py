@@ -65,7 +65,12 @@ def evaluate(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     engine: Annotated[
-        str, typer.Option(metavar="onnx|torch", help="What generates.  [default: onnx on the CPU]")
+        str,
+        typer.Option(
+            metavar="onnx|torch",
+            help="What generates.  [default: onnx on the CPU]",
+            show_default=False,
+        ),
     ] = "auto",
     precision: Annotated[
         str,

@@ -128,8 +128,11 @@ def check(
     else:
         for file, defects in found.items():
             for defect in defects:
-                where = f"track {defect.track}, tick {defect.tick}"
-                print(f"{file}: {defect.code}: {where}: {defect.message}")
+                where = f"track {defect.track}, tick {defect.tick}: "
+                if defect.code == "unreadable":  # the file as a whole, whose name stands there
+                    where = ""
+                said = defect.message.removeprefix(f"{file}: ")
+                print(f"{file}: {defect.code}: {where}{said}")
     bad = sum(bool(defects) for defects in found.values())
     note(f"{counted(len(found), 'file')} checked, {bad} with defects, {counted(count, 'defect')}")
     if count:

@@ -61,7 +61,7 @@ def plan_outputs(out: str, stem: str, count: int, kind: str = ".mid") -> Outputs
         raise UsageError(f"--out -: name a file or a folder for {kind}")
     if out == STDOUT:
         if count != 1:
-            raise UsageError(f"--out - takes one piece, not {count}: leave out --num")
+            raise UsageError(f"--out - takes one piece, not {count}: name a folder for several")
         if sys.stdout.isatty():
             raise UsageError("--out - writes MIDI bytes, not for a terminal: redirect or pipe it")
         return None
