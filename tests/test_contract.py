@@ -13,7 +13,11 @@ from musegen.guide import Advance, Guide, RowRequest
 from musegen.models.bar_vae import BarRequest
 from musegen.models.bar_vae_config import BarVaeConfig
 from musegen.models.diffusion import DiffusionRequest
+from musegen.models.gan import GanRequest
+from musegen.models.gan_config import GanConfig
 from musegen.models.image_config import DiffusionConfig
+from musegen.models.image_vae import ImageVaeRequest
+from musegen.models.image_vae_config import ImageVaeConfig
 from musegen.models.registry import GENERATORS
 from musegen.models.transformer_config import TransformerConfig
 from musegen.sampling.draw import Draw
@@ -144,6 +148,8 @@ class Case:
     """From (model, number of the sample) to a request; those of a batch share one engine."""
     steps: int = 20
     registry: dict = dataclasses.field(default_factory=lambda: dict(GENERATORS))
+    training: dict = dataclasses.field(default_factory=dict)
+    """Settings of the trainer that are not those of the others."""
 
 
 def rows_case(**settings):
@@ -201,11 +207,11 @@ class Gradients:
         return [self.batch(10_000)]
 
 
-def images_case(family, config, request, steps=20):
+def images_case(family, config, request, steps=20, **training):
     def asked(model, number):
         return request(style=number % 3, words=(1, 2)[: number % 3])
 
-    return Case(family, config, Gradients(), Gradients(), asked, steps)
+    return Case(family, config, Gradients(), Gradients(), asked, steps, training=training)
 
 
 IMAGES = {"size": 8, "styles": 2, "words": 3}
@@ -220,6 +226,16 @@ CASES = {
     "bar_vae": bars_case(channels=(("a", 3),), axes=("index", "time"), word_dropout=0.1),
     "diffusion": images_case("diffusion", UNET, DiffusionRequest),
     "diffusion, ddpm": images_case("diffusion", CHAIN, DiffusionRequest),
+    "gan": images_case(
+        "gan",
+        GanConfig(**IMAGES, width=8, noise=8),
+        GanRequest,
+        100,
+        **{"optimizer": "adamw", "learning_rate": 0.003, "betas": (0.0, 0.9), "clip": 0.0},
+    ),
+    "image_vae": images_case(
+        "image_vae", ImageVaeConfig(**IMAGES, width=8, latent=4), ImageVaeRequest
+    ),
     "blob": toy_case("blob"),
     "duel": toy_case("duel", 100),  # the critic must know something before the maker learns
 }
@@ -240,9 +256,8 @@ def test_every_family_is_here():
 def trained(case):
     torch.manual_seed(0)
     model = case.registry[case.family].model_class()(case.config)
-    config = TrainerConfig(
-        steps=case.steps, learning_rate=0.02, warmup_steps=2, precision="fp32", validate_every=0
-    )
+    settings = {"learning_rate": 0.02, "warmup_steps": 2, "precision": "fp32"} | case.training
+    config = TrainerConfig(steps=case.steps, validate_every=0, **settings)
     result = Trainer(model, config, case.source, case.held, device="cpu").fit()
     return model, result
 

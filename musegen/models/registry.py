@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from musegen.config import nearest
 from musegen.errors import UsageError
 from musegen.models.bar_vae_config import BarVaeConfig
+from musegen.models.gan_config import GanConfig
 from musegen.models.image_config import DiffusionConfig
+from musegen.models.image_vae_config import ImageVaeConfig
 from musegen.models.transformer_config import TransformerConfig
 
 if TYPE_CHECKING:
@@ -65,6 +67,17 @@ class Family:
 _OF_IMAGES = {"optimizer": "adamw", "learning_rate": 1e-3, "weight_decay": 0.01, "ema": 0.999}
 """Convolutions are no matrices between states, which Muon is for."""
 
+_OF_CONTENDERS = {
+    "optimizer": "adamw",
+    "learning_rate": 2e-4,
+    "betas": (0.0, 0.9),
+    "weight_decay": 0.0,
+    "clip": 0.0,
+    "ema": 0.999,
+}
+"""No momentum, and no clipping: what the other network does now is what counts (Gulrajani et al.
+2017, algorithm 1)."""
+
 GENERATORS: dict[str, Family] = {
     "transformer": Family(
         name="transformer",
@@ -107,6 +120,36 @@ GENERATORS: dict[str, Family] = {
         batches="images",
         writes="images",
         request="musegen.models.diffusion:DiffusionRequest",
+        training=_OF_IMAGES,
+    ),
+    "gan": Family(
+        name="gan",
+        description="pictures in one step: a generator and a critic that contend",
+        config=GanConfig,
+        model="musegen.models.gan:Gan",
+        presets={
+            "tiny": {"size": 32, "width": 16},
+            "small": {"size": 32, "width": 32},
+            "base": {"size": 32, "width": 64, "noise": 128},
+        },
+        batches="images",
+        writes="images",
+        request="musegen.models.gan:GanRequest",
+        training=_OF_CONTENDERS,
+    ),
+    "image_vae": Family(
+        name="image_vae",
+        description="pictures from a Gaussian latent: a variational autoencoder",
+        config=ImageVaeConfig,
+        model="musegen.models.image_vae:ImageVae",
+        presets={
+            "tiny": {"size": 32, "width": 16, "latent": 32},
+            "small": {"size": 32, "width": 32},
+            "base": {"size": 32, "width": 64, "latent": 128},
+        },
+        batches="images",
+        writes="images",
+        request="musegen.models.image_vae:ImageVaeRequest",
         training=_OF_IMAGES,
     ),
 }
