@@ -71,6 +71,10 @@ def train(
         str | None,
         typer.Option(metavar="MODEL|DIR", help="Begin with the weights of this model."),
     ] = None,
+    lora: Annotated[
+        int,
+        typer.Option(min=0, max=256, help="Train low-rank adapters of --init alone, of this rank."),
+    ] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where --out stopped.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of everything random.")] = 0,
@@ -97,6 +101,7 @@ def train(
             max_steps=max_steps,
             max_minutes=max_minutes,
             init=init,
+            lora=lora,
             resume=resume,
             device=device,
             seed=seed,

@@ -72,6 +72,10 @@ def train(
             help="Begin with the weights of this model (default, or a checkpoint): fine-tuning.",
         ),
     ] = None,
+    lora: Annotated[
+        int,
+        typer.Option(min=0, max=256, help="Train low-rank adapters of --init alone, of this rank."),
+    ] = 0,
     latents: Annotated[
         str | None,
         typer.Option(
@@ -135,6 +139,7 @@ def train(
             out,
             max_minutes=max_minutes,
             init=init,
+            lora=lora,
             latents=latents,
             resume=resume,
             device=device,

@@ -271,6 +271,7 @@ def train(
     max_steps: int | None = None,
     max_minutes: float | None = None,
     init: str | os.PathLike[str] | None = None,
+    lora: int = 0,
     latents: str | os.PathLike[str] | None = None,
     resume: bool = False,
     device: str = "auto",
@@ -292,6 +293,7 @@ def train(
         overrides: `["model.width=256", "training.learning_rate=0.002", "data.batch_size=16"]`.
         max_steps, max_minutes: how long; 1,000 steps if neither is given.
         init: a model (name or folder) whose shape and weights to begin with: fine-tuning.
+        lora: rank of adapters, which then are all that is trained of the model named by `init`.
         latents: an autoencoder of bars (name or folder): a transformer learns to write bars like
             given ones (`compose(like=...)`) from its latents.
         resume: go on from `out/last`, bit for bit as if never interrupted.
@@ -339,6 +341,7 @@ def train(
         )
         settings = [*latent_settings(latents, family), *overrides]
         config, network = initial(config, settings, family, GENERATORS, init)
+        network = Prepared.adapted(network, lora, init)
         shards = with_arrangements(
             shards,
             out / "arranged",
@@ -382,6 +385,7 @@ def train(
                 "data": shards.digest(),
             },
             card=lambda name, summary: model_card(name, shards, config, summary),
+            base=str(init) if lora else "",
         )
 
     with joined(device, sharded) as processes:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from musegen.errors import UsageError
+
 if TYPE_CHECKING:
     from musegen.models.base import GenerativeModel
     from musegen.training.distributed import Processes
@@ -21,7 +23,8 @@ class Prepared:
     """What a training needs, whatever it is of."""
 
     family: str
-    network: GenerativeModel
+    network: Any
+    """A `GenerativeModel`."""
     config: Any
     """Its `RunConfig`: `model`, `training`, `data`."""
     batches: Any
@@ -36,6 +39,19 @@ class Prepared:
     """Of the batches: a run that goes on must have the same."""
     card: Callable[[str, Mapping[str, Any]], str]
     """`card(name, summary)` writes the model card."""
+    base: str = ""
+    """The model that adapters belong to, where only they are trained."""
+
+    @classmethod
+    def adapted(cls, network: GenerativeModel, rank: int, init: Any) -> GenerativeModel:
+        """The network, or with a rank its adapters. Raises UsageError without a model to adapt."""
+        if not rank:
+            return network
+        if init is None:
+            raise UsageError("--lora adapts a model that is there: name it with --init")
+        from musegen.models.adapters import Adapted
+
+        return Adapted(network, rank)
 
 
 def fitted(
@@ -49,14 +65,18 @@ def fitted(
 ) -> dict[str, Any]:
     """Trains, keeps the best in `out`, and says how it went."""
     from musegen.data.prefetch import Prefetch
-    from musegen.training.checkpoint import save_model
+    from musegen.training.checkpoint import save_adapter, save_model
     from musegen.training.device import batch_workers, pinned, resolve_device
     from musegen.training.trainer import Trainer
 
     def save_best(trainer: Trainer, weights: Any, validation: Any) -> None:
         summary = trainer.summary(data=run.name, validation=validation)
         card, storage = run.card(out.name, summary), run.config.training.storage
-        save_model(out, run.family, trainer.model, run.ids, card, summary, storage, weights)
+        model: Any = trainer.model
+        state = model.plain(weights) if run.base else weights
+        save_model(out, run.family, model, run.ids, card, summary, storage, state)
+        if run.base:
+            save_adapter(out, *model.files(weights, run.base))
 
     where, made_by = resolve_device(processes.device), run.config.data.workers
     with Prefetch(

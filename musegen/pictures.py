@@ -80,6 +80,7 @@ def train(
     max_steps: int | None = None,
     max_minutes: float | None = None,
     init: str | os.PathLike[str] | None = None,
+    lora: int = 0,
     resume: bool = False,
     device: str = "auto",
     seed: int = 0,
@@ -95,6 +96,7 @@ def train(
         size: `tiny`, `small` or `base`.
         pixels: of a side, where the set is made now.
         overrides, max_steps, max_minutes, init, resume, device, seed: as in `musegen.api.train`.
+        lora: rank of adapters, which then are all that is trained of the model named by `init`.
         source: where a card's archives lie.
         on_progress: called as `on_progress(done, total, text)`.
 
@@ -128,6 +130,7 @@ def train(
             data=ImageBatchConfig(),
         )
         config, network = initial(config, overrides, family, GENERATORS, init)
+        network = Prepared.adapted(network, lora, init)
         own = config.data
         changes = ImageChanges(own.flip, own.turn, own.shift, own.zoom)
         ranks = {"rank": processes.rank, "world": processes.size}
@@ -145,6 +148,7 @@ def train(
                 "data": images.digest[:16],
             },
             card=lambda name, summary: image_card(name, images, summary),
+            base=str(init) if lora else "",
         )
 
     with joined(device, False) as processes:

@@ -231,7 +231,10 @@ CASES = {
         GanConfig(**IMAGES, width=8, noise=8),
         GanRequest,
         100,
-        **{"optimizer": "adamw", "learning_rate": 0.003, "betas": (0.0, 0.9), "clip": 0.0},
+        optimizer="adamw",
+        learning_rate=0.003,
+        betas=(0.0, 0.9),
+        clip=0.0,
     ),
     "image_vae": images_case(
         "image_vae", ImageVaeConfig(**IMAGES, width=8, latent=4), ImageVaeRequest

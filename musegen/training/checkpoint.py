@@ -75,6 +75,21 @@ def save_model(
         raise OutputError(f"{folder}: the model cannot be written ({error})") from error
 
 
+def save_adapter(
+    folder: str | Path, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]
+) -> None:
+    """Writes `adapter_model.safetensors` and `adapter_config.json`, as peft reads them.
+
+    Raises OutputError.
+    """
+    folder = Path(folder)
+    try:
+        _write_file(folder / "adapter_model.safetensors", weight_bytes(tensors, "fp32"))
+        _write_file(folder / "adapter_config.json", json.dumps(settings, indent=1).encode())
+    except OSError as error:
+        raise OutputError(f"{folder}: the adapter cannot be written ({error})") from error
+
+
 def weight_bytes(weights: Mapping[str, Tensor], storage: str) -> bytes:
     """The state of a module as safetensors; floats in bfloat16 when `storage` is bf16."""
     tensors = {}
