@@ -45,7 +45,7 @@ def write(
             continue
         outputs.prepare()
         path = outputs.path(number)
-        piece.save(path)
+        piece.save(path, ports=True)
         paths.append(path)
         if not as_json:
             print(path)

@@ -41,6 +41,8 @@ class Section:
     """(J,) which track of the score each is; None where the score has none."""
     grid: Grid
     """K bars, J tracks."""
+    mended: tuple[str, ...] = ()
+    """What reading the file repaired or left out."""
 
     def notes(self, bar: int) -> BarNotes:
         return [self.grid.cell(bar, track) for track in range(self.grid.num_tracks)]
@@ -123,6 +125,7 @@ def section(model: BarModel, source: Any, bars: str | None) -> Section:
         tuple(every[first - 1 : last]),
         tuple(order[index] for index in sounding.tolist()),
         grid,
+        tuple(f"{name}: {note}" for note in piece.notes),
     )
 
 
@@ -169,6 +172,7 @@ def aligned(sections: Sequence[Section]) -> tuple[list[Section], list[str]]:
         for one in sections
         if one.grid.num_tracks < len(voices)
     ]
+    notes += [note for one in sections for note in one.mended]
     return [_over(one, voices) for one in sections], notes
 
 

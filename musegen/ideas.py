@@ -44,6 +44,9 @@ __all__ = ["average", "evaluate", "interpolate", "morph", "parse_range", "remake
 
 OnProgress = Callable[[float, float | None, str], None]
 
+_MOST = np.array([np.inf, 1.0, np.inf])
+"""Of `ATTRIBUTES`: rhythm is a share."""
+
 
 def _latents(model: BarModel, one: Section) -> np.ndarray:
     """(K, Z): the means of the posteriors, bettered."""
@@ -165,7 +168,7 @@ def vary(
             score = one.score
         if on_progress is not None:
             on_progress(number + 1, num, "")
-        pieces.append(_piece(score, replace(origin, step=number), ()))
+        pieces.append(_piece(score, replace(origin, step=number), one.mended))
     return pieces
 
 
@@ -216,12 +219,12 @@ def morph(
         name: dict(zip(ATTRIBUTES, values.mean(0).round(3).tolist(), strict=True))
         for name, values in (
             ("before", before),
-            ("asked", np.maximum(before + asked, 0.0)),
+            ("asked", np.clip(before + asked, 0.0, _MOST)),
             ("measured", measured),
         )
     }
     origin = _origin(used, "morph", (source,), random_seed, {"bars": bars, **steps})
-    return _piece(score, origin, (), **told)
+    return _piece(score, origin, one.mended, **told)
 
 
 def average(

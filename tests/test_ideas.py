@@ -406,3 +406,18 @@ def test_words_that_are_not_ours_are_refused(model, change):
     text = score.comments[-1]._replace(text="musegen " + json.dumps(facts))
     with pytest.raises(MidiError, match="damaged"):
         origin_of(score.replace(comments=(text,)))
+
+
+def test_what_reading_mended_is_told(tmp_path, model):
+    path = tmp_path / "cut.mid"
+    data = Piece(song()).to_bytes()
+    path.write_bytes(data[:-30])  # its last track ends too early
+    (varied,) = vary(path, bars="1-2", amount=0.5, model=model)
+    morphed = morph(path, bars="1-2", density=1, model=model)
+    for piece in (varied, morphed, *interpolate(path, song(), steps=2, model=model)):
+        assert any("cut.mid" in note for note in piece.notes)
+
+
+def test_no_more_than_all_beats_are_asked_for(model):
+    piece = morph(song(), bars="1-2", rhythm=9, model=model)
+    assert piece.info["asked"]["rhythm"] == 1.0
