@@ -55,6 +55,13 @@ class Companions:
             return
         if path is None:
             raise UsageError(f"{self._flags()[0]} writes files beside the piece: give --out a file")
+        if self.roll == "png":
+            from importlib.util import find_spec
+
+            if find_spec("resvg_py") is None:
+                raise UsageError(
+                    '--roll png needs resvg-py: pip install "musegen[png]", or take --roll svg'
+                )
         if self.score and path.suffix.lower() == ".musicxml":
             raise UsageError(f"{path} is notation already: leave out --score, or end it in .mid")
 

@@ -105,3 +105,10 @@ def test_midi_stems(tmp_path, capsys):
     ]
     assert sorted(folder.iterdir()) == [Path(line) for line in out.splitlines()]
     assert "4 stems of 8 bars" in err
+
+
+def test_what_lacks_is_said_before_anything_is_composed(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="resvg-py"):
+        Companions(roll="png").check(tmp_path / "a.mid")
+    Companions(roll="svg").check(tmp_path / "a.mid")
