@@ -193,13 +193,13 @@ def measured(loss: str, steps: int, batch: int, seed: int) -> dict[str, Any]:
 def main() -> int:
     """Trains all of the losses."""
     parser = arguments(__doc__ or "")
-    parser.add_argument("--steps", type=int, default=0, help="of one update each (10,000)")
+    parser.add_argument("--steps", type=int, default=0, help="of one update each (40,000)")
     parser.add_argument("--batch", type=int, default=64, help="points of a batch")
     parser.add_argument("--losses", nargs="+", default=list(LOSSES), choices=LOSSES)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    steps = options.steps or (1_000 if options.quick else 10_000)
+    steps = options.steps or (1_000 if options.quick else 40_000)
     rows = [
         measured(loss, 2 * steps // (1 + UPDATES[loss]), options.batch, options.seed)
         for loss in options.losses

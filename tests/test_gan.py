@@ -19,6 +19,7 @@ from musegen.models.gan import (
     clip_weights,
     critic_objective,
     energy_distance,
+    generator_objective,
     gradient_norms,
     nonsaturating_critic,
     nonsaturating_generator,
@@ -196,6 +197,26 @@ def test_the_critic_teaches_the_generator_nothing(loss):
     assert any(p.grad is not None and p.grad.any() for p in model.critic.parameters())
     model.generator_loss(tensors()).value.backward()
     assert any(p.grad is not None and p.grad.any() for p in model.generator.parameters())
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_two_pull_against_each_other(loss):
+    """What the generator gains by, a higher logit of what it made, the critic loses by."""
+
+    def critic(points):
+        return points.sum(1)
+
+    real, fake = torch.tensor([[0.3], [1.0]]), torch.tensor([[0.1], [-0.4]])
+    fake.requires_grad_(True)
+    (up,) = torch.autograd.grad(generator_objective(loss, critic, real, fake), fake)
+    assert (up < 0).all()  # less by higher logits
+    values = [critic_objective(loss, critic, real, fake + off)[0].item() for off in (0.0, 0.5)]
+    assert values[0] < values[1]
+    weight = torch.ones((), requires_grad=True)
+    value, metrics = critic_objective(loss, lambda points: weight * critic(points), real, fake)
+    value.backward()
+    assert fake.grad is None and weight.grad != 0  # nothing goes back to who made it
+    assert metrics["ranked"][0] == 2
 
 
 def test_the_distance_sees_collapse():
