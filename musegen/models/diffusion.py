@@ -25,6 +25,7 @@ from musegen.models.image_layers import (
     Conditions,
     ResBlock,
     SelfAttention,
+    asked_conditions,
     groups,
     time_features,
     zeroed,
@@ -204,8 +205,8 @@ class Diffusion(GenerativeModel):
 
     def begin(self, requests: Sequence[DiffusionRequest], draw: DrawLike) -> _State:
         """Noise, or as much of it over the given pictures as is asked for."""
-        if not requests:
-            raise UsageError("nothing was asked for: give one request at least")
+        device = next(self.parameters()).device
+        style, words = asked_conditions(requests, self.config.styles, self.config.words, device)
         first = requests[0]
         shared = [(r.steps, r.eta, r.guidance, r.strength) for r in requests]
         if len(set(shared)) > 1:
@@ -221,7 +222,6 @@ class Diffusion(GenerativeModel):
             raise UsageError(
                 f"guidance {first.guidance:g}: the model was trained without conditions"
             )
-        device = next(self.parameters()).device
         rows = list(range(len(requests)))
         size = (1, self.config.size, self.config.size)
         drawn = draw.noise(size, rows)
@@ -229,8 +229,6 @@ class Diffusion(GenerativeModel):
             if request.noise is not None:
                 drawn[row] = request.noise
         noise = torch.as_tensor(drawn, dtype=torch.float32, device=device)
-        longest = max(1, *(len(request.words) for request in requests))
-        words = [[*request.words, *[0] * (longest - len(request.words))] for request in requests]
         given = self._given(requests, device)
         if first.strength < 1 and given is None:
             raise UsageError(f"strength {first.strength:g}: there is no picture to go on from")
@@ -238,8 +236,8 @@ class Diffusion(GenerativeModel):
         state = _State(
             x=noise,
             asked=replace(first, start=None, mask=None, noise=None),
-            style=torch.tensor([request.style for request in requests], device=device),
-            words=torch.tensor(words, device=device),
+            style=style,
+            words=words,
             times=times,
             rows=rows,
             given=given,

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from musegen.errors import UsageError
 from musegen.models.base import Batch, DrawLike, GenerativeModel, Loss, Player
 from musegen.models.gan_config import GanConfig
-from musegen.models.image_layers import Conditions, groups
+from musegen.models.image_layers import Conditions, asked_conditions, groups
 
 __all__ = [
     "Critic",
@@ -349,23 +349,16 @@ class Gan(GenerativeModel):
 
     def begin(self, requests: Sequence[GanRequest], draw: DrawLike) -> _State:
         """Noise for each. Raises UsageError for what the model cannot be asked."""
-        if not requests:
-            raise UsageError("nothing was asked for: give one request at least")
         device = next(self.parameters()).device
+        style, words = asked_conditions(requests, self.config.styles, self.config.words, device)
         noise = draw.noise((self.config.noise,), list(range(len(requests))))
         for row, request in enumerate(requests):
             if request.noise is not None:
                 noise[row] = self._given(request.noise)
-            if not 0 <= request.style <= self.config.styles:
-                raise UsageError(f"style {request.style}: this model has {self.config.styles}")
-            if any(not 0 <= word <= self.config.words for word in request.words):
-                raise UsageError(f"words {request.words}: this model has {self.config.words}")
-        longest = max(1, *(len(request.words) for request in requests))
-        words = [[*request.words, *[0] * (longest - len(request.words))] for request in requests]
         return _State(
             noise=torch.as_tensor(noise, dtype=torch.float32, device=device),
-            style=torch.tensor([request.style for request in requests], device=device),
-            words=torch.tensor(words, device=device),
+            style=style,
+            words=words,
         )
 
     def _given(self, noise: np.ndarray) -> np.ndarray:

@@ -6,12 +6,52 @@ Letters: B batch, C channels, S pixels of a side, D numbers of an embedding, W w
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Conditions", "ResBlock", "SelfAttention", "groups", "time_features", "zeroed"]
+from musegen.errors import UsageError
+
+__all__ = [
+    "Conditions",
+    "ResBlock",
+    "SelfAttention",
+    "asked_conditions",
+    "groups",
+    "time_features",
+    "zeroed",
+]
+
+
+class _Asked(Protocol):
+    @property
+    def style(self) -> int: ...
+
+    @property
+    def words(self) -> Sequence[int]: ...
+
+
+def asked_conditions(
+    requests: Sequence[_Asked], styles: int, words: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """The styles (B,) and the words (B, W) of requests to a model that has so many of each.
+
+    Raises UsageError: no request, or ids that the model has not.
+    """
+    if not requests:
+        raise UsageError("nothing was asked for: give one request at least")
+    for request in requests:
+        if not 0 <= request.style <= styles:
+            raise UsageError(f"style {request.style}: this model has {styles}")
+        if any(not 0 <= word <= words for word in request.words):
+            raise UsageError(f"words {tuple(request.words)}: this model has {words}")
+    longest = max(1, *(len(request.words) for request in requests))
+    rows = [[*request.words, *[0] * (longest - len(request.words))] for request in requests]
+    style = torch.tensor([request.style for request in requests], device=device)
+    return style, torch.tensor(rows, device=device)
 
 
 def time_features(t: Tensor, size: int, scale: float = 1000.0) -> Tensor:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from musegen.errors import UsageError
 from musegen.models.base import Batch, DrawLike, GenerativeModel, Loss, Player
-from musegen.models.image_layers import Conditions, ResBlock, groups, zeroed
+from musegen.models.image_layers import Conditions, ResBlock, asked_conditions, groups, zeroed
 from musegen.models.image_vae_config import ImageVaeConfig
 
 __all__ = ["ImageVae", "ImageVaeRequest", "kl_to_standard", "log_probability"]
@@ -211,23 +211,16 @@ class ImageVae(GenerativeModel):
 
     def begin(self, requests: Sequence[ImageVaeRequest], draw: DrawLike) -> _State:
         """Latents of the prior, N(0, I). Raises UsageError for what the model cannot be asked."""
-        if not requests:
-            raise UsageError("nothing was asked for: give one request at least")
         device = next(self.parameters()).device
+        style, words = asked_conditions(requests, self.config.styles, self.config.words, device)
         latent = draw.noise((self.config.latent,), list(range(len(requests))))
         for row, request in enumerate(requests):
             if request.latent is not None:
                 latent[row] = self._given(request.latent)
-            if not 0 <= request.style <= self.config.styles:
-                raise UsageError(f"style {request.style}: this model has {self.config.styles}")
-            if any(not 0 <= word <= self.config.words for word in request.words):
-                raise UsageError(f"words {request.words}: this model has {self.config.words}")
-        longest = max(1, *(len(request.words) for request in requests))
-        words = [[*request.words, *[0] * (longest - len(request.words))] for request in requests]
         return _State(
             latent=torch.as_tensor(latent, dtype=torch.float32, device=device),
-            style=torch.tensor([request.style for request in requests], device=device),
-            words=torch.tensor(words, device=device),
+            style=style,
+            words=words,
         )
 
     def _given(self, latent: np.ndarray) -> np.ndarray:
