@@ -95,10 +95,14 @@ def evaluate(
         raise OutputError(f"{out} is a folder: name a file in it")
     if out is not None and not out.parent.is_dir():
         raise OutputError(f"{out.parent}: there is no such folder to write {out.name} into")
-    if _writes_bars(model):
+    writes = _writes(model)
+    if writes in ("bars", "images"):
         if against or plots or tasks or timing:
-            raise UsageError("an autoencoder of bars has no --tasks, --against, --plots, --timing")
-        _evaluate_bars(data, model, num, seed, splits, source, workers, out, as_json, quiet)
+            raise UsageError(f"a model of {writes} has no --tasks, --against, --plots, --timing")
+        if writes == "bars":
+            _evaluate_bars(data, model, num, seed, splits, source, workers, out, as_json, quiet)
+        else:
+            _evaluate_images(data, model, num, seed, out, as_json, quiet)
         return
     if plots is not None:
         from musegen.evaluation.plots import check_plots
@@ -141,14 +145,14 @@ def evaluate(
         raise typer.Exit(INTERRUPTED)
 
 
-def _writes_bars(model: str) -> bool:
-    """Whether the model writes bars and not pieces: then it has figures of its own."""
+def _writes(model: str) -> str:
+    """What the model writes: what is not pieces has figures of its own."""
     from musegen.assets import weights_path
     from musegen.models.registry import GENERATORS
     from musegen.training.folder import read_checkpoint
 
     family = GENERATORS.get(read_checkpoint(weights_path(model)).family)
-    return family is not None and family.writes == "bars"
+    return family.writes if family is not None else ""
 
 
 def _evaluate_bars(
@@ -184,6 +188,28 @@ def _evaluate_bars(
         )
     json_wanted = as_json or (out is not None and out.suffix == ".json")
     text = json.dumps(found, indent=2) + "\n" if json_wanted else bars_markdown(found)
+    if out is None:
+        print(text, end="")
+    else:
+        write_whole(out, text.encode("utf-8"))
+        print(out)
+
+
+def _evaluate_images(
+    data: str, model: str, num: int, seed: int, out: Path | None, as_json: bool, quiet: bool
+) -> None:
+    """The report of an image model."""
+    import json
+
+    from musegen.atomic import write_whole
+    from musegen.picture_report import evaluate as evaluate_pictures
+    from musegen.picture_report import pictures_markdown
+
+    console.note(f"random seed {seed}", quiet=quiet)
+    with console.progress("drawing", quiet=quiet) as report:
+        found = evaluate_pictures(data, model, num=num, random_seed=seed, on_progress=report)
+    json_wanted = as_json or (out is not None and out.suffix == ".json")
+    text = json.dumps(found, indent=2) + "\n" if json_wanted else pictures_markdown(found)
     if out is None:
         print(text, end="")
     else:

@@ -116,7 +116,7 @@ def train(
 
     def prepared(processes: Processes) -> Prepared:
         kind = family_named(family)
-        if kind.writes != "images":
+        if kind.batches != "images":
             raise UsageError(f"a {family} writes {kind.writes}: train it with `musegen train`")
         check_out(out, resume)
         images = open_images(

@@ -16,6 +16,7 @@ from musegen.errors import UsageError
 from musegen.models.bar_vae_config import BarVaeConfig
 from musegen.models.gan_config import GanConfig
 from musegen.models.image_config import DiffusionConfig
+from musegen.models.image_features_config import ImageFeaturesConfig
 from musegen.models.image_vae_config import ImageVaeConfig
 from musegen.models.transformer_config import TransformerConfig
 
@@ -40,7 +41,8 @@ class Family:
     batches: str = "windows"
     """What it trains on, by its name in musegen/data/sources.py."""
     writes: str = "pieces"
-    """What its samples are: `pieces`, which `compose` hands out, `bars`, or `images`."""
+    """What its samples are: `pieces`, which `compose` hands out, `bars`, or `images`; `features`
+    of what draws nothing."""
     asks: tuple[str, ...] = ()
     """Settings of its own that its batches must know."""
     request: str = ""
@@ -150,6 +152,20 @@ GENERATORS: dict[str, Family] = {
         batches="images",
         writes="images",
         request="musegen.models.image_vae:ImageVaeRequest",
+        training=_OF_IMAGES,
+    ),
+    "image_features": Family(
+        name="image_features",
+        description="describes pictures: what image models are measured with",
+        config=ImageFeaturesConfig,
+        model="musegen.models.image_features:ImageFeatures",
+        presets={
+            "tiny": {"size": 32, "width": 16, "features": 64},
+            "small": {"size": 32},
+            "base": {"size": 32, "width": 48, "features": 256},
+        },
+        batches="images",
+        writes="features",
         training=_OF_IMAGES,
     ),
 }
