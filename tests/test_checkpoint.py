@@ -103,7 +103,7 @@ def edit(folder, old, new):
         ("format = 1", "format = 2", "format 2 of model folders, this version reads 1"),
         ("format = 1", 'format = "x"', "not a musegen model"),
         ("[musegen]", "[other]", "not a musegen model"),
-        ('family = "transformer"', 'family = "gan"', "unknown family 'gan'; known are"),
+        ('family = "transformer"', 'family = "oracle"', "unknown family 'oracle'; known are"),
         ('family = "transformer"', "family = 3", "family or the table"),
         ("width = 16", "widht = 16", "unknown setting 'widht'; did you mean 'width'"),
         ("width = 16", "width = 15", "width = 15"),

@@ -338,6 +338,8 @@ def test_train_by_a_recipe(api, capsys, tmp_path):
 def test_the_recipe_of_the_shipped_model_makes_its_shape():
     recipe = Recipe.open("default")
     stored = read_toml(weights_path("default") / "config.toml")["model"]
+    # What reads latents of bars was trained beside it afterwards, by the command in docs/bars.md.
+    stored = {name: value for name, value in stored.items() if not name.startswith("latent")}
     tokenizer = load_tokenizer(recipe.tokenizer)
     for device in ("cpu", "cuda"):
         asked = recipe.arguments(device)

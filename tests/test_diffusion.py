@@ -136,6 +136,12 @@ def test_requests_that_cannot_be(requests, message):
         made().begin(requests, Draw(0))
 
 
+def test_settings_can_be_changed_one_by_one():
+    changed = replace(replace(CONFIG, process="ddpm"), prediction="eps")
+    assert CONFIG.says == "velocity" and replace(CONFIG, process="ddpm").says == "v"
+    assert changed.says == "eps"
+
+
 def test_guidance_of_a_model_without_conditions():
     model = made(replace(CONFIG, styles=0, words=0))
     assert pictures(model, [DiffusionRequest(steps=1)]).shape == (1, 1, 8, 8)
@@ -146,7 +152,7 @@ def test_guidance_of_a_model_without_conditions():
 @pytest.mark.parametrize(
     "settings",
     [
-        {"process": "ddpm"},
+        {"process": "ddpm", "prediction": "velocity"},
         {"prediction": "eps"},
         {"size": 24},
         {"multiples": (1, 2, 2, 2, 2)},

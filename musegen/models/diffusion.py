@@ -182,7 +182,7 @@ class Diffusion(GenerativeModel):
             else:
                 number = (level * steps).long() + 1
             noisy = self.chain.noised(clean, number, eps)
-            target = self.chain.target(clean, number, eps, self.config.prediction)
+            target = self.chain.target(clean, number, eps, self.config.says)
             t = number / steps
         said = self.net(noisy, t, batch["style"], batch["words"])
         each = F.mse_loss(said.float(), target, reduction="none")
@@ -316,7 +316,7 @@ class Diffusion(GenerativeModel):
         if torch.equal(now, before):  # more steps are asked for than the chain has there
             return state.x
         said = self._says(state, state.x, now / self.chain.steps, draw)
-        clean = self.chain.clean(said, state.x, now, self.config.prediction).clamp(-1, 1)
+        clean = self.chain.clean(said, state.x, now, self.config.says).clamp(-1, 1)
         eps = torch.zeros_like(state.x)
         if state.asked.eta:
             eps = torch.as_tensor(draw.noise(tuple(state.x.shape[1:]), state.rows)).to(state.x)

@@ -39,8 +39,9 @@ class DiffusionConfig(ImageConfig):
 
     process: Literal["flow", "ddpm"] = "flow"
     """Straight lines between noise and pictures, or a chain that adds noise."""
-    prediction: Literal["velocity", "eps", "v", "x0"] = "velocity"
-    """What the network says: of a flow its velocity, else noise, v, or the clean picture."""
+    prediction: Literal["auto", "velocity", "eps", "v", "x0"] = "auto"
+    """What the network says: of a flow its velocity, else noise, v, or the clean picture. auto:
+    velocity, or v."""
     schedule: Literal["linear", "cosine"] = "cosine"
     """How the chain adds noise."""
     chain: int = 1000
@@ -60,7 +61,8 @@ class DiffusionConfig(ImageConfig):
     def __post_init__(self) -> None:
         """Cross checks. Raises ConfigError."""
         super().__post_init__()
-        if (self.process == "flow") != (self.prediction == "velocity"):
+        says_velocity = self.prediction == "velocity"
+        if self.prediction != "auto" and (self.process == "flow") != says_velocity:
             raise ConfigError(
                 f"process = '{self.process}' with prediction = '{self.prediction}': a flow says "
                 "velocity; a ddpm says eps, v or x0"
@@ -75,3 +77,10 @@ class DiffusionConfig(ImageConfig):
             raise ConfigError("blocks must be 1 or more, embedding even, chain 2 or more")
         if not 0.0 <= self.dropout < 1.0:
             raise ConfigError(f"dropout = {self.dropout}: must be from 0 to below 1")
+
+    @property
+    def says(self) -> str:
+        """`prediction`, in which auto is resolved."""
+        if self.prediction != "auto":
+            return self.prediction
+        return "velocity" if self.process == "flow" else "v"
