@@ -55,7 +55,7 @@ def train(
         typer.Option(metavar="CARD|FOLDER|SET", help="icons, a folder of PNG and JPEG, a set."),
     ],
     family: Annotated[
-        str, typer.Option("--family", "--model", help="diffusion, gan or image_vae.")
+        str, typer.Option("--family", "--model", help="diffusion, gan, image_vae, image_features.")
     ] = "diffusion",
     preset: Annotated[Size, typer.Option(help="How large a model.")] = Size.small,
     pixels: Annotated[int, typer.Option(help="Of a side, where the set is made now.")] = 32,
