@@ -122,7 +122,7 @@ def compose(
     if wishes.like:
         from musegen.likeness import likes_of, with_likeness
 
-        planned, likes = with_likeness(planned, model), likes_of(wishes)
+        planned, likes = with_likeness(planned, model, wishes), likes_of(wishes)
     plans = [planned.for_sample(random_seed, first_sample + i) for i in range(num)]
     started_s = time.perf_counter()
 

@@ -88,7 +88,7 @@ def encoder_of(model: Model) -> BarModel:
     return encoder
 
 
-def with_likeness(planned: Planned, model: Model) -> Planned:
+def with_likeness(planned: Planned, model: Model, controls: Controls) -> Planned:
     """The plan with what the model is told of each cell that is to be like a bar of a file.
 
     Raises:
@@ -103,7 +103,10 @@ def with_likeness(planned: Planned, model: Model) -> Planned:
     encoder = encoder_of(model)
     told: dict[tuple[int, int], Alike] = {}
     warnings: dict[str, None] = {}
-    grids = {file: encoder.grid(Piece.load(file)) for file, _ in dict.fromkeys(wanted.values())}
+    grids = {file: encoder.grid(Piece.load(file)) for file in _files(controls)}
+    for wish in controls.wishes():
+        if wish.kind == "like" and wish.value.last_bar > grids[wish.value.file].num_bars:
+            raise UsageError(f"{wish.text}: the file has {grids[wish.value.file].num_bars} bars")
     known: dict[tuple[str, int, int], Alike] = {}
     for (track, bar), (file, source_bar) in wanted.items():
         text, item, grid = plan.rules[track, bar].origins["like"], plan.tracks[track], grids[file]
@@ -154,9 +157,7 @@ def _meter(plan: CompositionPlan, bar: int) -> tuple[int, int]:
 def _check_bar(
     encoder: BarModel, grid: Grid, bar: int, track: int, meter: tuple[int, int], text: str
 ) -> None:
-    """Raises UsageError for a bar (from 1) that is not there, or that cannot be told."""
-    if bar > grid.num_bars:
-        raise UsageError(f"{text}: the file has {grid.num_bars} bars")
+    """Raises UsageError for a bar (from 1) that cannot be told."""
     vocabulary = encoder.tokenizer.vocabulary
     found = int(grid.meters[bar - 1])
     if found != vocabulary.nearest_meter(*meter):
@@ -179,12 +180,17 @@ def _heard(encoder: BarModel, part: Grid) -> np.ndarray:
     return np.stack((onset_q, (notes[:, 1] - PITCH) % 128), axis=1)
 
 
+def _files(controls: Controls) -> list[str]:
+    """The files of `--like`, each once."""
+    return list(dict.fromkeys(wish.value.file for wish in controls.wishes() if wish.kind == "like"))
+
+
 def likes_of(controls: Controls) -> dict[str, str]:
     """Name and sha256 of each file of `--like`, for what a file says of how it was made.
 
     Raises MidiError where there is none, UsageError where two have one name.
     """
-    files = dict.fromkeys(wish.value.file for wish in controls.wishes() if wish.kind == "like")
+    files = _files(controls)
     for file in files:
         if not Path(file).is_file():
             raise MidiError(f"{file}: there is no such file")

@@ -317,6 +317,7 @@ def test_only_the_cells_in_scope_are_told(riff):
     ("options", "error", "message"),
     [
         ({"like": "{}@7"}, UsageError, "the file has 6 bars"),
+        ({"like": "{}@1-60"}, UsageError, "the file has 6 bars"),
         ({"like": "{}@1", "time_signature": "3/4"}, UsageError, "is in 4/4, and the bar to write"),
         ({"like": "{}x@1"}, MidiError, "riff.midx"),
         ({"like": "{}@1@flute"}, UsageError, "flute"),
