@@ -55,8 +55,13 @@ def cover(
         bool, typer.Option("--print-rule", help="Print the rule that holds, to be edited.")
     ] = False,
     random_seed: Annotated[
-        int, typer.Option(min=0, max=2**63 - 1, help="The same seed gives the same bytes.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0,
+            max=2**63 - 1,
+            help="The same seed gives the same bytes.  [default: the song's own]",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where to.")] = Path("out"),
     model: Annotated[
         str, typer.Option(metavar="NAME|DIR", help="Of the emblem; see `musegen models`.")
@@ -120,7 +125,9 @@ def cover(
     said = made[0].facts["options"].get("words", [])
     told = f"words: {', '.join(said) or 'none'}; " if said else ""
     console.note(
-        f"{told}text stands out by {made[0].contrast:.1f}:1, random seed {random_seed}", quiet=quiet
+        f"{told}text stands out by {made[0].contrast:.1f}:1, "
+        f"random seed {made[0].facts['random_seed']}",
+        quiet=quiet,
     )
 
 

@@ -88,7 +88,7 @@ def cover(
     model: str | os.PathLike[str] | ImageModel = "icons",
     font: str | os.PathLike[str] | None = None,
     rule: str | os.PathLike[str] | None = None,
-    random_seed: int = 0,
+    random_seed: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[Sleeve]:
     """Makes covers of a song.
@@ -105,7 +105,7 @@ def cover(
         model: of the emblem.
         font: a font file; DejaVu Sans Bold by default.
         rule: a file such as musegen/art/rule.toml.
-        random_seed: the same seed gives the same bytes.
+        random_seed: the same seed gives the same bytes; by default a number that is the song's own.
         on_progress: called as `on_progress(done, total, text)`.
 
     Raises:
@@ -120,6 +120,8 @@ def cover(
     palette = palette_of(mood, used_rule.palette)
     used = model if isinstance(model, ImageModel) else ImageModel.from_pretrained(model)
     said = tuple(words) if words else tuple(w for w in used_rule.said(mood) if w in used.words)
+    if random_seed is None:
+        random_seed = int(piece.sha256()[:8], 16)
     lettering = Font(font)
     name = title if title is not None else _title(piece)
     if lacking := lettering.missing(name + artist):

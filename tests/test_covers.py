@@ -120,6 +120,26 @@ def test_tracing():
     assert traced(speck) == ""
 
 
+def area_of(path):
+    total = 0.0
+    for ring in path.split("M")[1:]:
+        points = np.array(re.findall(r"-?[0-9.]+", ring), float).reshape(-1, 2)
+        x, y = points.T
+        total += 0.5 * np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)
+    return abs(total)
+
+
+@pytest.mark.parametrize("radius", [4.0, 9.0, 14.0])
+def test_round_shapes_stay_round(radius):
+    y, x = np.mgrid[:32, :32] - 15.5
+    edge = np.clip(np.hypot(x, y) - radius + 0.5, 0, 1)  # a soft rim, as a picture has
+    path = traced((edge * 255).astype(np.uint8))
+    assert area_of(path) == pytest.approx(np.pi * radius**2, rel=0.03)
+    numbers = np.array(re.findall(r"-?[0-9.]+", path), float).reshape(-1, 2)
+    assert np.abs(np.hypot(*(numbers - 16).T) - radius).max() < 0.25
+    assert 12 < len(numbers) < 240
+
+
 @pytest.mark.parametrize("backdrop", BACKDROPS)
 def test_a_layout_is_svg_within_its_square(font, backdrop):
     palette = palette_of(MOOD, PaletteRule())
