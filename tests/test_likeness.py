@@ -349,3 +349,18 @@ def test_another_autoencoder_is_refused(riff):
     model.config = replace(model.config, latent_of="0" * 64)
     with pytest.raises(CheckpointError, match="another autoencoder"):
         written(like=f"{riff}@1-2", model=model)
+
+
+def test_a_trained_model_gets_what_reads_latents_anew(tmp_path, tokenizer):
+    from musegen.training.checkpoint import save_model
+    from musegen.training.initial import initial
+
+    model = small(tokenizer)
+    torch.nn.init.normal_(model.like.out.weight)
+    save_model(tmp_path / "m", "transformer", model, tokenizer.to_dict(), "", {}, storage="fp32")
+    config = RunConfig.of(GENERATORS["transformer"], "tiny", tokenizer)
+    for settings, kept in (([], True), (["model.latent_hidden=8"], False)):
+        _, network = initial(config, settings, "transformer", GENERATORS, str(tmp_path / "m"))
+        assert bool(network.like.out.weight.any()) is kept
+        table = network.model.embed_tokens.weight
+        assert torch.equal(table, model.model.embed_tokens.weight)

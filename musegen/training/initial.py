@@ -54,10 +54,11 @@ def initial(
     torch.manual_seed(config.training.seed)
     network = registry[family].model_class()(config.model)
     fresh, known = network.state_dict(), given.state_dict()
-    known |= {  # parts that it gets beside those it has
-        name: tensor
-        for name, tensor in fresh.items()
-        if name not in known and name.startswith(network.additions)
+    added = [name for name in fresh if name.startswith(network.additions)]
+    known |= {  # parts that it gets beside those it has, or in another shape
+        name: fresh[name]
+        for name in added
+        if name not in known or known[name].shape != fresh[name].shape
     }
     odd = [n for n in fresh if n not in known or known[n].shape != fresh[n].shape]
     if odd or len(fresh) != len(known):
