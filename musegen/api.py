@@ -312,7 +312,7 @@ def train(
     from musegen.data.arrange import with_arrangements
     from musegen.data.build import open_or_build
     from musegen.data.sources import batch_sources
-    from musegen.fitting import Prepared, fitted
+    from musegen.fitting import Prepared, adapted, fitted
     from musegen.likeness import latent_settings, shard_latents
     from musegen.training.card import model_card
     from musegen.training.distributed import Processes, joined
@@ -341,7 +341,7 @@ def train(
         )
         settings = [*latent_settings(latents, family), *overrides]
         config, network = initial(config, settings, family, GENERATORS, init)
-        network = Prepared.adapted(network, lora, init)
+        network = adapted(network, lora, init)
         shards = with_arrangements(
             shards,
             out / "arranged",
@@ -389,9 +389,13 @@ def train(
         )
 
     with joined(device, sharded) as processes:
-        run = processes.first(lambda: prepared(processes))
         return fitted(
-            run, out, processes, resume=resume, compiled=compiled, on_progress=on_progress
+            lambda: prepared(processes),
+            out,
+            processes,
+            resume=resume,
+            compiled=compiled,
+            on_progress=on_progress,
         )
 
 

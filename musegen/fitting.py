@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from musegen.models.base import GenerativeModel
     from musegen.training.distributed import Processes
 
-__all__ = ["Prepared", "fitted"]
+__all__ = ["Prepared", "adapted", "fitted"]
 
 OnProgress = Callable[[float, float | None, str], None]
 
@@ -42,20 +42,20 @@ class Prepared:
     base: str = ""
     """The model that adapters belong to, where only they are trained."""
 
-    @classmethod
-    def adapted(cls, network: GenerativeModel, rank: int, init: Any) -> GenerativeModel:
-        """The network, or with a rank its adapters. Raises UsageError without a model to adapt."""
-        if not rank:
-            return network
-        if init is None:
-            raise UsageError("--lora adapts a model that is there: name it with --init")
-        from musegen.models.adapters import Adapted
 
-        return Adapted(network, rank)
+def adapted(network: GenerativeModel, rank: int, init: Any) -> GenerativeModel:
+    """The network, or with a rank its adapters. Raises UsageError without a model to adapt."""
+    if not rank:
+        return network
+    if init is None:
+        raise UsageError("--lora adapts a model that is there: name it with --init")
+    from musegen.models.adapters import Adapted
+
+    return Adapted(network, rank)
 
 
 def fitted(
-    run: Prepared,
+    prepare: Callable[[], Prepared],
     out: Path,
     processes: Processes,
     *,
@@ -63,11 +63,17 @@ def fitted(
     compiled: bool = False,
     on_progress: OnProgress | None = None,
 ) -> dict[str, Any]:
-    """Trains, keeps the best in `out`, and says how it went."""
+    """Trains, keeps the best in `out`, and says how it went.
+
+    `prepare` is called by the first process, then by the others. What it makes is held here alone:
+    the model is gone before the processes part.
+    """
     from musegen.data.prefetch import Prefetch
     from musegen.training.checkpoint import save_adapter, save_model
     from musegen.training.device import batch_workers, pinned, resolve_device
     from musegen.training.trainer import Trainer
+
+    run = processes.first(prepare)
 
     def save_best(trainer: Trainer, weights: Any, validation: Any) -> None:
         summary = trainer.summary(data=run.name, validation=validation)

@@ -104,7 +104,7 @@ def train(
         A summary, as `musegen.api.train` does.
     """
     from musegen.data.image_batches import ImageBatches, ImageChanges, ValidImages
-    from musegen.fitting import Prepared, fitted
+    from musegen.fitting import Prepared, adapted, fitted
     from musegen.training.card import image_card
     from musegen.training.config import TrainerConfig
     from musegen.training.distributed import Processes, joined
@@ -130,7 +130,7 @@ def train(
             data=ImageBatchConfig(),
         )
         config, network = initial(config, overrides, family, GENERATORS, init)
-        network = Prepared.adapted(network, lora, init)
+        network = adapted(network, lora, init)
         own = config.data
         changes = ImageChanges(own.flip, own.turn, own.shift, own.zoom)
         ranks = {"rank": processes.rank, "world": processes.size}
@@ -152,8 +152,9 @@ def train(
         )
 
     with joined(device, False) as processes:
-        run = processes.first(lambda: prepared(processes))
-        return fitted(run, out, processes, resume=resume, on_progress=on_progress)
+        return fitted(
+            lambda: prepared(processes), out, processes, resume=resume, on_progress=on_progress
+        )
 
 
 # --- Drawing --------------------------------------------------------------------------------------
