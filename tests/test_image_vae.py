@@ -169,8 +169,8 @@ def test_new_pictures_come_from_the_prior(monkeypatch):
     """Not from q(z|x): the encoder is not asked, and the latents are N(0, I)."""
     model = made()
     state = model.begin([ImageVaeRequest()] * 500, Draw(0))
-    assert state.latent.shape == (500, 4)
-    assert abs(float(state.latent.mean())) < 0.1 and abs(float(state.latent.std()) - 1) < 0.1
+    assert state.noise.shape == (500, 4)
+    assert abs(float(state.noise.mean())) < 0.1 and abs(float(state.noise.std()) - 1) < 0.1
     mean, log_var = model.encode(tensors()["images"] * 0 + 1)
     assert mean.shape == log_var.shape == (8, 4)
 
@@ -218,7 +218,7 @@ def test_finishing_early_gives_nothing():
     ("requests", "message"),
     [
         ([], "nothing was asked"),
-        ([ImageVaeRequest(latent=np.zeros(5))], "4 finite"),
+        ([ImageVaeRequest(latent=np.zeros(5))], "takes 4 floats"),
         ([ImageVaeRequest(latent=np.full(4, np.inf))], "4 finite"),
         ([ImageVaeRequest(style=4)], "has 3"),
         ([ImageVaeRequest(words=(-1,))], "has 5"),

@@ -12,7 +12,7 @@ Letters: B batch, C channels, D numbers of an embedding, S pixels of a side, W w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -21,10 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from musegen.errors import UsageError
-from musegen.models.base import Batch, DrawLike, GenerativeModel, Loss, Player
+from musegen.models.base import Batch, Loss, Player
 from musegen.models.gan_config import GanConfig
-from musegen.models.image_layers import Conditions, asked_conditions, groups
+from musegen.models.image_layers import Conditions, groups
+from musegen.models.one_step import OneStep
 
 __all__ = [
     "Critic",
@@ -256,15 +256,7 @@ class GanRequest:
     """(Z,) numbers, as of a standard normal, in place of drawn ones: for ways between pictures."""
 
 
-@dataclass
-class _State:
-    noise: Tensor
-    style: Tensor
-    words: Tensor
-    images: Tensor | None = None
-
-
-class Gan(GenerativeModel):
+class Gan(OneStep):
     """The family: two players, and a sample in one step."""
 
     def __init__(self, config: GanConfig) -> None:
@@ -345,45 +337,6 @@ class Gan(GenerativeModel):
         """The field of a request that holds its noise, and its shape."""
         return "noise", (self.config.noise,)
 
-    # --- Sampling ------------------------------------------------------------------------------
-
-    def begin(self, requests: Sequence[GanRequest], draw: DrawLike) -> _State:
-        """Noise for each. Raises UsageError for what the model cannot be asked."""
-        device = next(self.parameters()).device
-        style, words = asked_conditions(requests, self.config.styles, self.config.words, device)
-        noise = draw.noise((self.config.noise,), list(range(len(requests))))
-        for row, request in enumerate(requests):
-            if request.noise is not None:
-                noise[row] = self._given(request.noise)
-        return _State(
-            noise=torch.as_tensor(noise, dtype=torch.float32, device=device),
-            style=style,
-            words=words,
-        )
-
-    def _given(self, noise: np.ndarray) -> np.ndarray:
-        """Noise (Z,) of a request. Raises UsageError: integers are ids and not noise."""
-        noise = np.asarray(noise)
-        if noise.shape != (self.config.noise,) or not np.issubdtype(noise.dtype, np.floating):
-            raise UsageError(
-                f"noise of shape {noise.shape} and type {noise.dtype}: this model takes "
-                f"{self.config.noise} floats, as of a standard normal"
-            )
-        if not np.isfinite(noise).all():
-            raise UsageError("noise that is not finite")
-        return noise
-
-    def step(self, state: _State, draw: DrawLike) -> _State:
-        """All of it."""
-        state.images = self.generator(state.noise, state.style, state.words)
-        return state
-
-    def done(self, state: _State) -> bool:
-        """Whether the pictures are there."""
-        return state.images is not None
-
-    def finish(self, state: _State) -> list[np.ndarray]:
-        """Pictures (1, S, S) float32 from -1 to 1, one a request; early: none."""
-        if state.images is None:
-            return []
-        return list(state.images.float().cpu().numpy())
+    def drawn(self, noise: Tensor, style: Tensor, words: Tensor) -> Tensor:
+        """(B, Z), (B,), (B, W) -> pictures (B, 1, S, S) from -1 to 1."""
+        return self.generator(noise, style, words)

@@ -22,10 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from musegen.errors import UsageError
-from musegen.models.base import Batch, DrawLike, GenerativeModel, Loss, Player
-from musegen.models.image_layers import Conditions, ResBlock, asked_conditions, groups, zeroed
+from musegen.models.base import Batch, Loss, Player
+from musegen.models.image_layers import Conditions, ResBlock, groups, zeroed
 from musegen.models.image_vae_config import ImageVaeConfig
+from musegen.models.one_step import OneStep
 
 __all__ = ["ImageVae", "ImageVaeRequest", "kl_to_standard", "log_probability"]
 
@@ -136,15 +136,7 @@ class ImageVaeRequest:
     """(Z,) numbers, as of the prior or of `encode`, in place of drawn ones."""
 
 
-@dataclass
-class _State:
-    latent: Tensor
-    style: Tensor
-    words: Tensor
-    images: Tensor | None = None
-
-
-class ImageVae(GenerativeModel):
+class ImageVae(OneStep):
     """The family of pictures from a Gaussian latent."""
 
     def __init__(self, config: ImageVaeConfig) -> None:
@@ -207,43 +199,6 @@ class ImageVae(GenerativeModel):
         """The field of a request that holds its noise, and its shape."""
         return "latent", (self.config.latent,)
 
-    # --- Sampling ------------------------------------------------------------------------------
-
-    def begin(self, requests: Sequence[ImageVaeRequest], draw: DrawLike) -> _State:
-        """Latents of the prior, N(0, I). Raises UsageError for what the model cannot be asked."""
-        device = next(self.parameters()).device
-        style, words = asked_conditions(requests, self.config.styles, self.config.words, device)
-        latent = draw.noise((self.config.latent,), list(range(len(requests))))
-        for row, request in enumerate(requests):
-            if request.latent is not None:
-                latent[row] = self._given(request.latent)
-        return _State(
-            latent=torch.as_tensor(latent, dtype=torch.float32, device=device),
-            style=style,
-            words=words,
-        )
-
-    def _given(self, latent: np.ndarray) -> np.ndarray:
-        """A latent (Z,) of a request. Raises UsageError."""
-        latent = np.asarray(latent, dtype=np.float64)
-        if latent.shape != (self.config.latent,) or not np.isfinite(latent).all():
-            raise UsageError(
-                f"a latent of shape {latent.shape}: this model's have {self.config.latent} finite "
-                "numbers"
-            )
-        return latent
-
-    def step(self, state: _State, draw: DrawLike) -> _State:
-        """All of it: the middle of each pixel's logistic, without its noise."""
-        state.images = self.decoder(state.latent, state.style, state.words)[0]
-        return state
-
-    def done(self, state: _State) -> bool:
-        """Whether the pictures are there."""
-        return state.images is not None
-
-    def finish(self, state: _State) -> list[np.ndarray]:
-        """Pictures (1, S, S) float32 from -1 to 1, one a request; early: none."""
-        if state.images is None:
-            return []
-        return list(state.images.clamp(-1, 1).float().cpu().numpy())
+    def drawn(self, noise: Tensor, style: Tensor, words: Tensor) -> Tensor:
+        """Latents (B, Z), (B,), (B, W) -> the middle of each pixel's logistic, (B, 1, S, S)."""
+        return self.decoder(noise, style, words)[0]
