@@ -13,7 +13,6 @@ from musegen import pictures
 from musegen.errors import ConfigError, UsageError
 from musegen.image_model import ImageModel
 from musegen.models.adapters import Adapted, LowRank
-from musegen.models.registry import GENERATORS
 from musegen.training.config import TrainerConfig
 from musegen.training.trainer import Trainer
 
@@ -91,4 +90,3 @@ def test_fine_tuning_by_adapters(tmp_path, trained):  # noqa: F811
     assert (one.pixels != other.pixels).any()
     with pytest.raises(UsageError, match="name it with --init"):
         pictures.train(built, tmp_path / "none", max_steps=1, lora=2, overrides=TINY)
-    assert set(GENERATORS) >= {"diffusion"}
