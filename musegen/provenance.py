@@ -170,8 +170,11 @@ class Provenance:
         """
         texts = []
         for text in self.options.get("like", ()):
-            name = next((one for one in self.likes if text.startswith(f"{one}@")), None)
-            if name is None:
+            # The longest: a name may begin with another one and an @.
+            name = max(
+                (one for one in self.likes if text.startswith(f"{one}@")), key=len, default=""
+            )
+            if not name:
                 raise MidiError(f"it does not say which file that of --like {text} was")
             texts.append(f"{beside(name, self.likes[name], folder)}{text.removeprefix(name)}")
         return dict(self.options) | ({"like": texts} if texts else {})

@@ -289,6 +289,14 @@ def test_bars_like_those_of_a_file(riff):
         musegen.api.remake(origin, riff.parent)
 
 
+def test_a_name_that_begins_with_another_and_an_at(tmp_path):
+    for name, bars in (("x", 6), ("x@1.mid", 5)):
+        (tmp_path / name).write_bytes(Piece(song(bars)).to_bytes())
+    alike = written(like=[f"{tmp_path}/x@1@piano", f"{tmp_path}/x@1.mid@2@bass"])
+    made = musegen.api.remake(Provenance.of(alike.score), tmp_path)
+    assert made.to_bytes() == alike.to_bytes()
+
+
 def test_guidance_is_for_it_too(riff):
     one = written(like=f"{riff}@1-2", guidance=2.0)
     assert not any("changes nothing" in text for text in one.info["warnings"])
