@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -99,6 +100,11 @@ def evaluate(
     if writes in ("bars", "images"):
         if against or plots or tasks or timing:
             raise UsageError(f"a model of {writes} has no --tasks, --against, --plots, --timing")
+        if writes == "images" and (source is not None or workers is not None):
+            raise UsageError(
+                "a model of images is measured on a set that is built: leave out --source and "
+                "--workers, and give the data folder of `musegen image train --out DIR`, DIR/data"
+            )
         if writes == "bars":
             _evaluate_bars(data, model, num, seed, splits, source, workers, out, as_json, quiet)
         else:
@@ -168,9 +174,6 @@ def _evaluate_bars(
     quiet: bool,
 ) -> None:
     """The report of an autoencoder of bars."""
-    import json
-
-    from musegen.atomic import write_whole
     from musegen.evaluation.bars import bars_markdown
     from musegen.ideas import evaluate as evaluate_ideas
 
@@ -186,30 +189,35 @@ def _evaluate_bars(
             workers=workers,
             on_progress=report,
         )
-    json_wanted = as_json or (out is not None and out.suffix == ".json")
-    text = json.dumps(found, indent=2) + "\n" if json_wanted else bars_markdown(found)
-    if out is None:
-        print(text, end="")
-    else:
-        write_whole(out, text.encode("utf-8"))
-        print(out)
+    _write_report(found, bars_markdown, out, as_json)
 
 
 def _evaluate_images(
     data: str, model: str, num: int, seed: int, out: Path | None, as_json: bool, quiet: bool
 ) -> None:
     """The report of an image model."""
-    import json
-
-    from musegen.atomic import write_whole
     from musegen.picture_report import evaluate as evaluate_pictures
     from musegen.picture_report import pictures_markdown
 
     console.note(f"random seed {seed}", quiet=quiet)
     with console.progress("drawing", quiet=quiet) as report:
         found = evaluate_pictures(data, model, num=num, random_seed=seed, on_progress=report)
+    _write_report(found, pictures_markdown, out, as_json)
+
+
+def _write_report(
+    found: dict[str, Any],
+    to_markdown: Callable[[dict[str, Any]], str],
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """A report as JSON or Markdown, to a file or to stdout."""
+    import json
+
+    from musegen.atomic import write_whole
+
     json_wanted = as_json or (out is not None and out.suffix == ".json")
-    text = json.dumps(found, indent=2) + "\n" if json_wanted else pictures_markdown(found)
+    text = json.dumps(found, indent=2) + "\n" if json_wanted else to_markdown(found)
     if out is None:
         print(text, end="")
     else:

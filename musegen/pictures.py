@@ -152,9 +152,11 @@ def train(
         )
 
     with joined(device, False) as processes:
-        return fitted(
+        told = fitted(
             lambda: prepared(processes), out, processes, resume=resume, on_progress=on_progress
         )
+    left_out = open_images(data, out / "data").report.get("skipped", ())
+    return {**told, "notes": [*told["notes"], *(f"left out: {line}" for line in left_out)]}
 
 
 # --- Drawing --------------------------------------------------------------------------------------

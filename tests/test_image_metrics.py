@@ -123,3 +123,8 @@ def test_the_verb(trained, features, tmp_path, capsys, monkeypatch):  # noqa: F8
     assert json.loads(capsys.readouterr().out)["num"] == 20
     assert run([*words, "--tasks", "infill"]) == 2
     assert "a model of images has no --tasks" in capsys.readouterr().err
+    assert run([*words, "--source", str(tmp_path)]) == 2
+    assert "DIR/data" in capsys.readouterr().err
+    words[2] = str(tmp_path / "none")
+    assert run(words) == 1
+    assert "makes one in DIR/data" in capsys.readouterr().err

@@ -58,8 +58,10 @@ def test_training_goes_on_and_begins_from_another(tmp_path, trained):
 def test_training_on_a_folder_of_pictures(tmp_path):
     for seed in range(24):
         photo(tmp_path / "mine" / f"tree-{seed}.png", seed)
+    (tmp_path / "mine" / "broken.png").write_bytes(b"no picture")
     out = tmp_path / "out"
-    pictures.train(tmp_path / "mine", out, pixels=8, max_steps=2, overrides=TINY)
+    told = pictures.train(tmp_path / "mine", out, pixels=8, max_steps=2, overrides=TINY)
+    assert len(told["notes"]) == 1 and "broken.png" in told["notes"][0]
     assert "your own use" in (out / "README.md").read_text()
     assert ImageModel.from_pretrained(out).styles == ("plain",)
 

@@ -84,7 +84,10 @@ class ImageSet:
                 report=dict(data["report"]),
             )
         except FileNotFoundError:
-            raise DataError(f"{folder} holds no set of pictures (no index.json)") from None
+            raise DataError(
+                f"{folder} holds no set of pictures (no index.json); `musegen image train --out "
+                "DIR` makes one in DIR/data"
+            ) from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path} is damaged ({error}); build it again") from None
 
