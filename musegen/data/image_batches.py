@@ -123,7 +123,11 @@ class ImageBatches:
 
 
 class ValidImages:
-    """The same batches each time: held-out pictures with all that is known of them."""
+    """The same batches each time: held-out pictures with all that is known of them.
+
+    They are shuffled once: a set lies style after style, and a batch of one style would be no
+    sample of the set, nor would the first batches.
+    """
 
     def __init__(
         self, images: ImageSet, batch_size: int, *, max_batches: int = 8, split: str = "valid"
@@ -139,9 +143,9 @@ class ValidImages:
     def batches(self) -> Iterator[dict[str, np.ndarray]]:
         """The batches in the same order."""
         arrays = [self.images.array(self.split, kind) for kind in ("", "style", "words")]
-        starts = range(0, len(arrays[0]), self.batch_size)
+        order = np.random.default_rng(0).permutation(len(arrays[0]))
+        starts = range(0, len(order), self.batch_size)
         for start in starts[: self.max_batches]:
-            pictures, style, words = (
-                np.array(array[start : start + self.batch_size]) for array in arrays
-            )
+            chosen = order[start : start + self.batch_size]
+            pictures, style, words = (np.array(array[chosen]) for array in arrays)
             yield {"images": as_floats(pictures), "style": style, "words": words}

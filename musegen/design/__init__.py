@@ -1,0 +1,1 @@
+"""Designs: proposals with an objective, constraints, and a designer's taste."""
