@@ -311,7 +311,7 @@ def test_the_players_of_each_loss():
         assert (critic.name, critic.steps, critic.autocast) == ("critic", steps, autocast)
         assert (generator.name, generator.steps) == ("generator", 1)
     assert replace(CONFIG, loss="wgan_gp").penalty_weight == 10
-    assert replace(CONFIG, size=64, loss="relativistic").penalty_weight == pytest.approx(0.4)
+    assert replace(CONFIG, size=64, loss="relativistic").penalty_weight == pytest.approx(4.0)
 
 
 def test_finishing_early_gives_nothing():

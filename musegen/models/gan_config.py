@@ -32,7 +32,7 @@ class GanConfig(ImageConfig):
     """Updates of the critic for one of the generator; 0: 5 for wgan and wgan_gp, else 1."""
     penalty: float = 0.0
     """Weight of the penalty on gradients: lambda of wgan_gp, gamma of relativistic. 0: 10, and
-    0.1 (S / 32)^2, for the squared gradient of a picture is a sum over its pixels."""
+    (S / 32)^2, for the squared gradient of a picture is a sum over its pixels."""
     clip: float = 0.01
     """Largest weight of the critic of wgan, of either sign; the other losses clip none."""
 
@@ -74,7 +74,7 @@ class GanConfig(ImageConfig):
         """The weight of the penalty; 0 where the loss has none."""
         if self.penalty or not self.second_order:
             return self.penalty
-        return 10.0 if self.loss == "wgan_gp" else 0.1 * (self.size / 32) ** 2
+        return 10.0 if self.loss == "wgan_gp" else (self.size / 32) ** 2
 
     @property
     def channels(self) -> tuple[int, ...]:
