@@ -24,6 +24,13 @@ class Size(StrEnum):
     base = "base"
 
 
+class Method(StrEnum):
+    """How style is moved."""
+
+    gatys = "gatys"
+    adain = "adain"
+
+
 Model = Annotated[str, typer.Option(metavar="NAME|DIR", help="See `musegen models`.")]
 Style = Annotated[str, typer.Option(help="A style that the model knows, as outlined.")]
 Words = Annotated[
@@ -55,7 +62,10 @@ def train(
         typer.Option(metavar="CARD|FOLDER|SET", help="icons, a folder of PNG and JPEG, a set."),
     ],
     family: Annotated[
-        str, typer.Option("--family", "--model", help="diffusion, gan, image_vae, image_features.")
+        str,
+        typer.Option(
+            "--family", "--model", help="diffusion, gan, image_vae, image_features, stylizer."
+        ),
     ] = "diffusion",
     preset: Annotated[Size, typer.Option(help="How large a model.")] = Size.small,
     pixels: Annotated[int, typer.Option(help="Of a side, where the set is made now.")] = 32,
@@ -75,6 +85,12 @@ def train(
         int,
         typer.Option(min=0, max=256, help="Train low-rank adapters of --init alone, of this rank."),
     ] = 0,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL|DIR", help="What a stylizer sees with.  [default: glyph-features]"
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where --out stopped.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of everything random.")] = 0,
@@ -102,6 +118,7 @@ def train(
             max_minutes=max_minutes,
             init=init,
             lora=lora,
+            features=features,
             resume=resume,
             device=device,
             seed=seed,
@@ -238,6 +255,49 @@ def edit(
             num=num,
             guidance=guidance,
             steps=steps,
+            random_seed=random_seed,
+            on_progress=report,
+        )
+    _write(made, target, scale, sheet, as_json, quiet)
+
+
+@app.command()
+def stylize(
+    picture: Annotated[Path, typer.Argument(metavar="FILE", help="What is to be seen: PNG, JPEG.")],
+    like: Annotated[Path, typer.Option("--like", metavar="FILE", help="In the style of this one.")],
+    strength: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="From 0, the picture, to 1, all style.")
+    ] = 0.8,
+    method: Annotated[
+        Method, typer.Option(help="Move the pixels themselves, or one pass through a network.")
+    ] = Method.gatys,
+    size: Annotated[int, typer.Option(help="Pixels of a side: 16 to 512, in steps of 16.")] = 64,
+    steps: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Of gatys.  [default: 10]")
+    ] = None,
+    num: Num = 1,
+    random_seed: Seed = 0,
+    out: Out = "out/",
+    scale: Scale = 4,
+    sheet: Sheet = False,
+    model: Model = "glyph-styles",
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw one picture in the style of another, in greys."""
+    from musegen.styling import stylize as made_like
+
+    target = plan_outputs(out, f"{picture.stem}-styled", 1 if sheet else num, kind=".png")
+    with console.progress("drawing", quiet=quiet) as report:
+        made = made_like(
+            picture,
+            like,
+            model=model,
+            method=method.value,
+            strength=strength,
+            size=size,
+            steps=steps,
+            num=num,
             random_seed=random_seed,
             on_progress=report,
         )

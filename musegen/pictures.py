@@ -17,15 +17,25 @@ from typing import Any
 import numpy as np
 
 from musegen import __version__
+from musegen.assets import weights_path
 from musegen.atomic import write_whole
 from musegen.config import from_dict, to_dict
 from musegen.errors import UsageError
 from musegen.image_model import ImageModel
-from musegen.models.registry import GENERATORS, family_named
+from musegen.models.registry import GENERATORS, Family, family_named
 from musegen.picture_files import png_bytes
 from musegen.provenance import file_sha256
 
-__all__ = ["Picture", "edit", "interpolate", "open_images", "sample", "train"]
+__all__ = [
+    "Picture",
+    "as_picture",
+    "edit",
+    "facts_of",
+    "interpolate",
+    "open_images",
+    "sample",
+    "train",
+]
 
 OnProgress = Callable[[float, float | None, str], None]
 
@@ -81,6 +91,7 @@ def train(
     max_minutes: float | None = None,
     init: str | os.PathLike[str] | None = None,
     lora: int = 0,
+    features: str | os.PathLike[str] | None = None,
     resume: bool = False,
     device: str = "auto",
     seed: int = 0,
@@ -97,6 +108,7 @@ def train(
         pixels: of a side, where the set is made now.
         overrides, max_steps, max_minutes, init, resume, device, seed: as in `musegen.api.train`.
         lora: rank of adapters, which then are all that is trained of the model named by `init`.
+        features: for a stylizer, the model that describes pictures to it; glyph-features.
         source: where a card's archives lie.
         on_progress: called as `on_progress(done, total, text)`.
 
@@ -123,6 +135,9 @@ def train(
             data, out / "data", source=source, size=pixels, on_progress=on_progress
         )
         shape = {"size": images.size, "styles": len(images.styles), "words": len(images.words)}
+        eyes = _eyes(kind, features)
+        if eyes is not None:
+            shape |= {"width": eyes.config.width}
         training = {**kind.training, "seed": seed, "steps": max_steps or 0}
         config = RunConfig(
             model=from_dict(kind.config, {**kind.preset(size), **shape}),
@@ -130,6 +145,8 @@ def train(
             data=ImageBatchConfig(),
         )
         config, network = initial(config, overrides, family, GENERATORS, init)
+        if eyes is not None and init is None:
+            network.see_with(eyes)  # type: ignore[operator]  # of families that name features
         network = adapted(network, lora, init)
         own = config.data
         changes = ImageChanges(own.flip, own.turn, own.shift, own.zoom)
@@ -157,6 +174,20 @@ def train(
         )
     left_out = open_images(data, out / "data").report.get("skipped", ())
     return {**told, "notes": [*told["notes"], *(f"left out: {line}" for line in left_out)]}
+
+
+def _eyes(kind: Family, features: str | os.PathLike[str] | None) -> Any:
+    """The model that a family sees with, None for most. Raises UsageError for another kind."""
+    if not kind.features:
+        if features is not None:
+            raise UsageError(f"a {kind.name} sees with no other model: leave out --features")
+        return None
+    from musegen.training.checkpoint import load_model
+
+    eyes, checkpoint = load_model(weights_path(features or kind.features), GENERATORS)
+    if GENERATORS[checkpoint.family].writes != "features":
+        raise UsageError(f"{features} is a {checkpoint.family}: name a model of features")
+    return eyes
 
 
 # --- Drawing --------------------------------------------------------------------------------------
@@ -200,7 +231,7 @@ def sample(
     options = {"style": style, "words": list(words), "guidance": guidance, "steps": steps}
     start = None
     if like is not None:
-        start, strength = _picture(like, used.size), 0.6 if strength is None else strength
+        start, strength = as_picture(like, used.size), 0.6 if strength is None else strength
         options |= {"like": Path(like).name, "like_sha256": file_sha256(Path(like))}
     options |= {"strength": strength}
     request = used.request(
@@ -212,7 +243,7 @@ def sample(
         first_sample=first_sample,
         on_progress=on_progress,
     )
-    facts = _facts(used, "sample", random_seed, options)
+    facts = facts_of(used.folder, used.weights, "sample", random_seed, options)
     return [Picture(one, facts | {"sample": first_sample + k}) for k, one in enumerate(made)]
 
 
@@ -253,7 +284,9 @@ def interpolate(
     ]
     made = used.sample(requests, random_seed=random_seed, on_progress=on_progress)
     options = {"style": style, "words": list(words), "guidance": guidance, "steps": steps}
-    facts = _facts(used, "interpolate", random_seed, options | {"to_seed": other})
+    facts = facts_of(
+        used.folder, used.weights, "interpolate", random_seed, options | {"to_seed": other}
+    )
     return [Picture(one, facts | {"sample": k}) for k, one in enumerate(made)]
 
 
@@ -285,7 +318,7 @@ def edit(
         raise UsageError(f"box {box}: left, top, right, bottom within 0 to {used.size}")
     mask = np.zeros((1, used.size, used.size), dtype=bool)
     mask[:, top:bottom, left:right] = True
-    start = _picture(picture, used.size)
+    start = as_picture(picture, used.size)
     request = used.request(
         style=style, words=words, guidance=guidance, steps=steps, start=start, mask=mask
     )
@@ -294,7 +327,7 @@ def edit(
     options: dict[str, Any] = {"style": style, "words": list(words), "guidance": guidance}
     options |= {"steps": steps, "box": list(box), "of": Path(picture).name}
     options |= {"of_sha256": file_sha256(Path(picture))}
-    facts = _facts(used, "edit", random_seed, options)
+    facts = facts_of(used.folder, used.weights, "edit", random_seed, options)
     return [
         Picture(np.where(mask[0], one, kept), facts | {"sample": k}) for k, one in enumerate(made)
     ]
@@ -304,22 +337,24 @@ def _loaded(model: str | os.PathLike[str] | ImageModel) -> ImageModel:
     return model if isinstance(model, ImageModel) else ImageModel.from_pretrained(model)
 
 
-def _picture(path: str | os.PathLike[str], size: int) -> np.ndarray:
-    """(1, S, S) float32 from -1 to 1."""
+def as_picture(path: str | os.PathLike[str], size: int) -> np.ndarray:
+    """A PNG or JPEG as models take it, (1, S, S) float32 from -1 to 1. Raises DataError."""
     from musegen.data.drawings import read_picture
     from musegen.data.image_batches import as_floats
 
     return as_floats(read_picture(Path(path), size))
 
 
-def _facts(model: ImageModel, verb: str, seed: int, options: Mapping[str, Any]) -> dict[str, Any]:
+def facts_of(
+    folder: str | os.PathLike[str], weights: str, verb: str, seed: int, options: Mapping[str, Any]
+) -> dict[str, Any]:
     """What a picture says of how it was made."""
     told = {name: value for name, value in options.items() if value not in (None, "", [])}
     return {
         "version": __version__,
         "verb": f"image {verb}",
-        "model": Path(model.folder).name,
-        "weights": model.weights,
+        "model": Path(folder).name,
+        "weights": weights,
         "random_seed": seed,
         "options": told,
     }

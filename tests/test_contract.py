@@ -21,6 +21,8 @@ from musegen.models.image_features_config import ImageFeaturesConfig
 from musegen.models.image_vae import ImageVaeRequest
 from musegen.models.image_vae_config import ImageVaeConfig
 from musegen.models.registry import GENERATORS
+from musegen.models.stylizer import StyleRequest
+from musegen.models.stylizer_config import StylizerConfig
 from musegen.models.transformer_config import TransformerConfig
 from musegen.sampling.draw import Draw
 from musegen.sampling.engines.torch import TorchEngine
@@ -216,6 +218,17 @@ def images_case(family, config, request, steps=20, **training):
     return Case(family, config, Gradients(), Gradients(), asked, steps, training=training)
 
 
+def stylizer_case():
+    config = StylizerConfig(size=8, styles=2, words=3, width=8, depth=1)
+    pictures = Gradients().batch(0)["images"]
+
+    def asked(model, number):
+        method = ("gatys", "adain")[number % 2]
+        return StyleRequest(pictures[number], pictures[-1], method=method, steps=2)
+
+    return Case("stylizer", config, Gradients(), Gradients(), asked)
+
+
 IMAGES = {"size": 8, "styles": 2, "words": 3}
 UNET = DiffusionConfig(**IMAGES, width=8, multiples=(1, 2), attention=4, embedding=16)
 CHAIN = dataclasses.replace(UNET, process="ddpm", prediction="v", chain=50)
@@ -244,6 +257,7 @@ CASES = {
     "image_features": images_case(
         "image_features", ImageFeaturesConfig(**IMAGES, width=8, features=8), None
     ),
+    "stylizer": stylizer_case(),
     "blob": toy_case("blob"),
     "duel": toy_case("duel", 100),  # the critic must know something before the maker learns
 }

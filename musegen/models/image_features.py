@@ -11,7 +11,6 @@ Letters: B batch, S pixels of a side, D features, C channels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from musegen.models.base import Batch, GenerativeModel, Loss, Player
 from musegen.models.image_features_config import ImageFeaturesConfig
-from musegen.models.image_layers import ResBlock, groups
+from musegen.models.image_layers import Levels, groups
 
 __all__ = ["ImageFeatures", "contrast_loss", "described", "views"]
 
@@ -55,33 +54,19 @@ def contrast_loss(one: Tensor, other: Tensor, temperature: float) -> Tensor:
     return F.cross_entropy(alike, partner)
 
 
-class ImageFeatures(GenerativeModel):
+class ImageFeatures(Levels, GenerativeModel):
     """Pictures to features. It is trained as every family is, and writes nothing."""
 
     def __init__(self, config: ImageFeaturesConfig) -> None:
-        super().__init__()
+        super().__init__(config.channels)
         self.config = config
         channels = config.channels
-        self.first = nn.Conv2d(1, channels[0], 3, padding=1)
-        self.levels = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(inner, outer, 3, stride=2, padding=1), ResBlock(outer, outer, 0)
-            )
-            for inner, outer in pairwise(channels)
-        )
         self.norm = nn.GroupNorm(groups(channels[-1]), channels[-1])
         # Where something is says how a picture is turned: the places are kept, not averaged.
         self.last = nn.Linear(channels[-1] * 16, config.features)
         self.contrast = nn.Linear(config.features, 64)
         self.turned = nn.Linear(config.features, 4)
         self.styled = nn.Linear(config.features, max(1, config.styles))
-
-    def maps(self, images: Tensor) -> list[Tensor]:
-        """The maps (B, C, S', S') of each level, the largest first: for the transfer of style."""
-        found = [self.first(images)]
-        for level in self.levels:
-            found.append(level(found[-1]))
-        return found
 
     def features(self, images: Tensor) -> Tensor:
         """(B, 1, S, S) -> (B, D) float32."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -17,6 +18,7 @@ from musegen.errors import UsageError
 
 __all__ = [
     "Conditions",
+    "Levels",
     "ResBlock",
     "SelfAttention",
     "asked_conditions",
@@ -121,6 +123,27 @@ class ResBlock(nn.Module):
             scale, shift = self.told(F.silu(embedding))[..., None, None].chunk(2, dim=1)
             h = h * (1 + scale) + shift
         return self.skip(x) + self.conv2(self.dropout(F.silu(h)))
+
+
+class Levels(nn.Module):
+    """A picture as maps of several sides, each level half as wide as the one before."""
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, channels[0], 3, padding=1)
+        self.levels = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(inner, outer, 3, stride=2, padding=1), ResBlock(outer, outer, 0)
+            )
+            for inner, outer in pairwise(channels)
+        )
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """(B, 1, S, S) -> the maps (B, C, S', S') of each level, the largest first."""
+        found = [self.first(images)]
+        for level in self.levels:
+            found.append(level(found[-1]))
+        return found
 
 
 class SelfAttention(nn.Module):

@@ -18,6 +18,7 @@ from musegen.models.gan_config import GanConfig
 from musegen.models.image_config import DiffusionConfig
 from musegen.models.image_features_config import ImageFeaturesConfig
 from musegen.models.image_vae_config import ImageVaeConfig
+from musegen.models.stylizer_config import StylizerConfig
 from musegen.models.transformer_config import TransformerConfig
 
 if TYPE_CHECKING:
@@ -41,10 +42,12 @@ class Family:
     batches: str = "windows"
     """What it trains on, by its name in musegen/data/sources.py."""
     writes: str = "pieces"
-    """What its samples are: `pieces`, which `compose` hands out, `bars`, or `images`; `features`
-    of what draws nothing."""
+    """What its samples are: `pieces`, which `compose` hands out, `bars`, `images`, or `transfers`
+    from picture to picture; `features` of what draws nothing."""
     asks: tuple[str, ...] = ()
     """Settings of its own that its batches must know."""
+    features: str = ""
+    """The installed model of features that it sees with, where it needs one."""
     request: str = ""
     """Where the class of its requests is, as `model`; for families that write images."""
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -71,14 +74,15 @@ _OF_IMAGES = {"optimizer": "adamw", "learning_rate": 1e-3, "weight_decay": 0.01,
 
 _OF_CONTENDERS = {
     "optimizer": "adamw",
-    "learning_rate": 2e-4,
+    "learning_rate": 1e-3,
     "betas": (0.0, 0.9),
     "weight_decay": 0.0,
     "clip": 0.0,
-    "ema": 0.999,
+    "ema": 0.995,
 }
 """No momentum, and no clipping: what the other network does now is what counts (Gulrajani et al.
-2017, algorithm 1)."""
+2017, algorithm 1). The rate is five times the customary one, and the mean of the weights a short
+one, for a run on a CPU has few steps."""
 
 GENERATORS: dict[str, Family] = {
     "transformer": Family(
@@ -166,6 +170,22 @@ GENERATORS: dict[str, Family] = {
         },
         batches="images",
         writes="features",
+        training=_OF_IMAGES,
+    ),
+    "stylizer": Family(
+        name="stylizer",
+        description="the style of one picture on the content of another",
+        config=StylizerConfig,
+        model="musegen.models.stylizer:Stylizer",
+        presets={
+            "tiny": {"size": 32, "width": 16},
+            "small": {"size": 32},
+            "base": {"size": 32, "width": 48},
+        },
+        batches="images",
+        writes="transfers",
+        features="glyph-features",
+        request="musegen.models.stylizer:StyleRequest",
         training=_OF_IMAGES,
     ),
 }
