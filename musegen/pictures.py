@@ -25,6 +25,7 @@ from musegen.image_model import ImageModel
 from musegen.models.registry import GENERATORS, Family, family_named
 from musegen.picture_files import png_bytes
 from musegen.provenance import file_sha256
+from musegen.training.folder import read_checkpoint
 
 __all__ = [
     "Picture",
@@ -125,6 +126,7 @@ def train(
     from musegen.training.run import ImageBatchConfig, RunConfig
 
     out = Path(out)
+    notes: list[str] = []
 
     def prepared(processes: Processes) -> Prepared:
         kind = family_named(family)
@@ -134,6 +136,9 @@ def train(
         images = open_images(
             data, out / "data", source=source, size=pixels, on_progress=on_progress
         )
+        if init is not None:
+            images, unknown = _spoken(images, init)
+            notes.extend(unknown)
         shape = {"size": images.size, "styles": len(images.styles), "words": len(images.words)}
         eyes = _eyes(kind, features)
         if eyes is not None:
@@ -173,7 +178,21 @@ def train(
             lambda: prepared(processes), out, processes, resume=resume, on_progress=on_progress
         )
     left_out = open_images(data, out / "data").report.get("skipped", ())
-    return {**told, "notes": [*told["notes"], *(f"left out: {line}" for line in left_out)]}
+    return {**told, "notes": [*told["notes"], *notes, *(f"left out: {one}" for one in left_out)]}
+
+
+def _spoken(images: Any, init: str | os.PathLike[str]) -> tuple[Any, list[str]]:
+    """An `ImageSet` in the styles and words of the model that training begins with, and what it
+    has not.
+    """
+    known = read_checkpoint(weights_path(init)).tokenizer
+    styles, words = known.get("styles", ()), known.get("words", ())
+    told = []
+    for kind, own, theirs in (("styles", images.styles, styles), ("words", images.words, words)):
+        if lacking := [name for name in own if name not in theirs]:
+            some = ", ".join(lacking[:5]) + (", ..." if len(lacking) > 5 else "")
+            told.append(f"{kind} that {init} does not know are not told of the pictures: {some}")
+    return images.spoken(styles, words), told
 
 
 def _eyes(kind: Family, features: str | os.PathLike[str] | None) -> Any:

@@ -66,6 +66,26 @@ def test_training_on_a_folder_of_pictures(tmp_path):
     assert ImageModel.from_pretrained(out).styles == ("plain",)
 
 
+def test_twenty_pictures_of_ones_own_tune_a_model(tmp_path, trained):
+    """Their styles and words are the model's where it has them, and some are held out."""
+    for seed in range(20):
+        photo(tmp_path / "mine" / ("full" if seed < 8 else "sketch") / f"circle-{seed}.png", seed)
+    out = tmp_path / "tuned"
+    told = pictures.train(tmp_path / "mine", out, init=trained, pixels=8, max_steps=2, lora=2)
+    assert any("styles that" in note and "sketch" in note for note in told["notes"])
+    tuned = ImageModel.from_pretrained(out)
+    assert (tuned.styles, tuned.words) == (
+        ("full", "line"),
+        ImageModel.from_pretrained(trained).words,
+    )
+    built = pictures.open_images(out / "data", out / "data")
+    assert built.counts["valid"] >= 2 and sum(built.counts.values()) == 20
+    spoken = built.spoken(tuned.styles, tuned.words)
+    assert set(spoken.array("train", "style").tolist()) == {0, 1}
+    circle = 1 + tuned.words.index("circle")
+    assert (spoken.array("train", "words") == circle).any(1).all()
+
+
 def test_the_same_seed_draws_the_same_whatever_is_beside_it(model):
     made = pictures.sample(model=model, style="full", words=["circle"], num=3, random_seed=5)
     again = pictures.sample(model=model, style="full", words=["circle"], num=20, random_seed=5)

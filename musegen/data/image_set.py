@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ COPY = 0.003
 
 ALIKE = 0.04
 """Mean difference below which two pictures are in one split."""
+
+FEW = 200
+"""Of fewer pictures than so many, as many are held out as the card says, whatever the hash says."""
 
 FEWEST = 8
 """Pictures that a set must have."""
@@ -63,6 +67,8 @@ class ImageSet:
     """sha256 over all pictures."""
     report: dict[str, Any] = field(default_factory=dict, compare=False)
     """What building left out."""
+    ids: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)
+    """What the ids of `style` and `words` become, by kind, where they are those of a model."""
 
     @classmethod
     def open(cls, folder: str | Path) -> ImageSet:
@@ -100,7 +106,18 @@ class ImageSet:
             raise DataError(f"{path} cannot be read ({error}); build the set again") from None
         if len(found) != self.counts.get(split, 0):
             raise DataError(f"{path} holds {len(found)} rows; build the set again")
-        return found
+        return self.ids[kind][found] if kind in self.ids else found
+
+    def spoken(self, styles: Sequence[str], words: Sequence[str]) -> ImageSet:
+        """The same pictures in the styles and words of a model, for it to be trained on.
+
+        Names that the model has not are not told of a picture (0).
+        """
+        ids = {}
+        for kind, own, known in (("style", self.styles, styles), ("words", self.words, words)):
+            numbers = {name: 1 + k for k, name in enumerate(known)}
+            ids[kind] = np.array([0, *(numbers.get(name, 0) for name in own)], dtype=np.int64)
+        return replace(self, styles=tuple(styles), words=tuple(words), ids=ids)
 
     def names(self, split: str) -> list[str]:
         """The names of the pictures of a split."""
@@ -209,7 +226,17 @@ def _splits(card: ImageCard, drawings: Sequence[Drawing], group: np.ndarray) -> 
             return "test"
         return "valid" if place < card.split.test + card.split.valid else "train"
 
-    return [one(number) for number in group.tolist()]
+    split = {number: one(number) for number in sizes}
+    if len(drawings) < FEW:  # by chance none may be held out: the next in order are
+        wanted = math.ceil(card.split.valid * len(drawings))
+        held = sum(sizes[number] for number, name in split.items() if name == "valid")
+        for number in sorted(split, key=lambda one: place_of(first[one])):
+            if held >= wanted:
+                break
+            if split[number] == "train" and sizes[number] <= largest // 2:
+                split[number] = "valid"
+                held += sizes[number]
+    return [split[number] for number in group.tolist()]
 
 
 def _vocabulary(drawings: Iterable[Drawing], common: int) -> tuple[list[str], dict[str, int]]:
