@@ -26,7 +26,7 @@ from musegen.music.piece import Piece
 from musegen.picture_files import contact_sheet, pixels_of, png_bytes, svg_metadata
 from musegen.pictures import Picture, sample
 
-__all__ = ["Sleeve", "cover", "sheet"]
+__all__ = ["Sleeve", "Theme", "cover", "sheet", "theme_of"]
 
 OnProgress = Callable[[float, float | None, str], None]
 
@@ -73,6 +73,49 @@ class Sleeve:
         return target
 
 
+@dataclass(frozen=True, eq=False)
+class Theme:
+    """What a song gives to everything that is drawn for it."""
+
+    piece: Piece
+    mood: Mood
+    palette: Palette
+    words: tuple[str, ...]
+    """Of emblems: those that were asked for, or what the rule says of the music."""
+    title: str
+    font: Font
+    random_seed: int
+    """A number that is the song's own."""
+
+
+def theme_of(
+    song: Any,
+    *,
+    title: str | None = None,
+    artist: str = "",
+    words: Sequence[str] | None = None,
+    known: Sequence[str] = (),
+    font: str | os.PathLike[str] | None = None,
+    rule: str | os.PathLike[str] | None = None,
+) -> Theme:
+    """Reads a song; options as in `cover`, `known` are the words that the model of emblems knows.
+
+    Raises:
+        UsageError: a font that lacks letters of title or artist.
+        MidiError, ConfigError: song or rule cannot be read.
+    """
+    piece = Piece.of(song)
+    used: Rule = load_rule(Path(rule) if rule is not None else None)
+    mood = mood_of(piece.score)
+    said = tuple(words) if words else tuple(word for word in used.said(mood) if word in known)
+    lettering = Font(font)
+    name = title if title is not None else _title(piece)
+    if lacking := lettering.missing(name + artist):
+        raise UsageError(f"the font {lettering.path.name} lacks {lacking!r}; name another: --font")
+    seed = int(piece.sha256()[:8], 16)
+    return Theme(piece, mood, palette_of(mood, used.palette), said, name, lettering, seed)
+
+
 def cover(
     song: Any,
     *,
@@ -112,24 +155,19 @@ def cover(
         UsageError: unknown words, style or backdrop; a font that lacks letters of the title.
         MidiError, CheckpointError, ConfigError: song, model or rule cannot be read.
     """
-    piece = Piece.of(song)
     if backdrop and backdrop not in BACKDROPS:
         raise UsageError(f"backdrop '{backdrop}': there are {', '.join(BACKDROPS)}")
-    used_rule: Rule = load_rule(Path(rule) if rule is not None else None)
-    mood = mood_of(piece.score)
-    palette = palette_of(mood, used_rule.palette)
     used = model if isinstance(model, ImageModel) else ImageModel.from_pretrained(model)
-    said = tuple(words) if words else tuple(w for w in used_rule.said(mood) if w in used.words)
+    theme = theme_of(
+        song, title=title, artist=artist, words=words, known=used.words, font=font, rule=rule
+    )
+    piece, mood, palette = theme.piece, theme.mood, theme.palette
     if random_seed is None:
-        random_seed = int(piece.sha256()[:8], 16)
-    lettering = Font(font)
-    name = title if title is not None else _title(piece)
-    if lacking := lettering.missing(name + artist):
-        raise UsageError(f"the font {lettering.path.name} lacks {lacking!r}; name another: --font")
+        random_seed = theme.random_seed
     emblems = sample(
         model=used,
         style=style,
-        words=said,
+        words=theme.words,
         num=num,
         guidance=guidance,
         like=like,
@@ -140,10 +178,15 @@ def cover(
     made = []
     for number, emblem in enumerate(emblems):
         chosen = backdrop or list(BACKDROPS)[number % len(BACKDROPS)]
-        layout = Cover(name, artist, traced(emblem.pixels), used.size, palette, chosen)
-        own = {"backdrop": chosen, "title": name, "artist": artist, "song_sha256": piece.sha256()}
+        layout = Cover(theme.title, artist, traced(emblem.pixels), used.size, palette, chosen)
+        own = {
+            "backdrop": chosen,
+            "title": theme.title,
+            "artist": artist,
+            "song_sha256": piece.sha256(),
+        }
         facts = {**emblem.facts, "verb": "cover", "options": {**emblem.facts["options"], **own}}
-        svg = cover_svg(layout, piece.score, lettering, svg_metadata(facts))
+        svg = cover_svg(layout, piece.score, theme.font, svg_metadata(facts))
         made.append(Sleeve(svg, emblem, palette, mood, facts))
     return made
 

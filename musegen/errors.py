@@ -13,6 +13,7 @@ MusegenError
 ├── CheckpointError     a model folder is missing, damaged, or of another version
 ├── TrainingError       training cannot go on
 │   └── NonFiniteLoss   the loss became NaN or infinite
+├── DesignError         no design holds every constraint, or what is asked for cannot be reached
 ├── GenerationError     the rules leave nothing that may be sampled
 ├── DeviceError         the device asked for is not there
 └── OutputError         an output path cannot be written
@@ -25,6 +26,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "DesignError",
     "DeviceError",
     "GenerationError",
     "MidiError",
@@ -75,6 +77,10 @@ class TrainingError(MusegenError):
 
 class NonFiniteLoss(TrainingError):
     """The loss became NaN or infinite; the last good checkpoint is kept."""
+
+
+class DesignError(MusegenError):
+    """No design holds every constraint, or what is asked for cannot be reached."""
 
 
 class GenerationError(MusegenError):

@@ -13,6 +13,8 @@ from musegen.errors import GenerationError, UsageError
 from musegen.guide import Advance, Guide, RowRequest
 from musegen.models.bar_vae import BarRequest
 from musegen.models.bar_vae_config import BarVaeConfig
+from musegen.models.design_vae import DesignRequest
+from musegen.models.design_vae_config import DesignVaeConfig
 from musegen.models.diffusion import DiffusionRequest
 from musegen.models.gan import GanRequest
 from musegen.models.gan_config import GanConfig
@@ -229,6 +231,28 @@ def stylizer_case():
     return Case("stylizer", config, Gradients(), Gradients(), asked)
 
 
+class Shapes:
+    """Designs of four numbers, which follow from two that are told and one that is not."""
+
+    def batch(self, index):
+        rng = np.random.default_rng(index)
+        told, own = rng.standard_normal((32, 2)), rng.standard_normal((32, 1))
+        numbers = np.concatenate((told, own, told[:, :1] - own), 1).astype(np.float32)
+        return {"numbers": numbers, "conditions": told.astype(np.float32)}
+
+    def batches(self):
+        return [self.batch(10_000)]
+
+
+def designs_case():
+    config = DesignVaeConfig(numbers=4, conditions=2, latent=2, width=16)
+
+    def asked(model, number):
+        return DesignRequest(np.array([number / 4, -0.5]))
+
+    return Case("design_vae", config, Shapes(), Shapes(), asked)
+
+
 IMAGES = {"size": 8, "styles": 2, "words": 3}
 UNET = DiffusionConfig(**IMAGES, width=8, multiples=(1, 2), attention=4, embedding=16)
 CHAIN = dataclasses.replace(UNET, process="ddpm", prediction="v", chain=50)
@@ -258,6 +282,7 @@ CASES = {
         "image_features", ImageFeaturesConfig(**IMAGES, width=8, features=8), None
     ),
     "stylizer": stylizer_case(),
+    "design_vae": designs_case(),
     "blob": toy_case("blob"),
     "duel": toy_case("duel", 100),  # the critic must know something before the maker learns
 }

@@ -72,6 +72,8 @@ class Design(Protocol):
     """What is minimised, with its unit: `worst_partial_cents`."""
     bounds: np.ndarray
     """(N, 2) float64: lowest and highest of each number."""
+    start: np.ndarray | None
+    """(N,) where a search begins, where something is known to be sound; None: in the middle."""
 
     def decode(self, numbers: np.ndarray) -> Any:
         """(N,) within the bounds -> the design, as an object of its own."""
@@ -93,6 +95,8 @@ class Space(Protocol):
     """Coordinates of a point."""
     bounded: bool
     """Whether points lie from 0 to 1; else they are as of a standard normal."""
+    start: np.ndarray
+    """(size,) the point that a search begins with."""
 
     def numbers(self, points: np.ndarray) -> np.ndarray:
         """(P, size) -> (P, N), within the bounds."""

@@ -24,4 +24,10 @@ class Kind:
         return getattr(import_module(module), name)
 
 
-DESIGNS: dict[str, Kind] = {}
+DESIGNS: dict[str, Kind] = {
+    "airfoil": Kind(
+        "airfoil", "airfoils with much lift for little drag", "musegen.design.airfoil:Airfoil"
+    ),
+    "sleeve": Kind("sleeve", "sleeves and posters for a song", "musegen.design.sleeve:Sleeve"),
+}
+"""Every kind of design that musegen knows."""

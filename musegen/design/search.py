@@ -40,9 +40,14 @@ class Box:
 
     bounded = True
 
-    def __init__(self, bounds: np.ndarray) -> None:
+    def __init__(self, bounds: np.ndarray, start: np.ndarray | None = None) -> None:
+        """`start` (N,) are numbers; the middle by default."""
         self.low, self.high = np.asarray(bounds, dtype=np.float64).T
         self.size = len(self.low)
+        width = np.maximum(self.high - self.low, 1e-12)
+        self.start = np.full(self.size, 0.5)
+        if start is not None:
+            self.start = np.clip((start - self.low) / width, 0.02, 0.98)
 
     def numbers(self, points: np.ndarray) -> np.ndarray:
         """(P, N) from 0 to 1 -> (P, N) within the bounds."""
@@ -112,7 +117,7 @@ def search(
         raise UsageError(f"method '{method}': there are {', '.join(METHODS)}")
     if evaluations < 1 or num < 1:
         raise UsageError(f"{evaluations} evaluations, num {num}: 1 or more of each")
-    used = space if space is not None else Box(design.bounds)
+    used = space if space is not None else Box(design.bounds, design.start)
     log = _Log(design, used, evaluations, margin, on_progress)
     rng = np.random.default_rng(seed)
     interrupted = False
@@ -203,7 +208,7 @@ def _cma(log: _Log, rng: np.random.Generator) -> None:
     size, bounded = log.space.size, log.space.bounded
     first = True
     while log.left > 0:
-        start = np.full(size, 0.5) if bounded else np.zeros(size)
+        start = log.space.start
         if not first:
             start = rng.random(size) if bounded else rng.standard_normal(size)
         options = {
@@ -217,7 +222,7 @@ def _cma(log: _Log, rng: np.random.Generator) -> None:
         }
         if bounded:
             options["bounds"] = [0.0, 1.0]
-        strategy = cma.CMAEvolutionStrategy(start, 0.25 if bounded else 0.7, options)
+        strategy = cma.CMAEvolutionStrategy(start, 0.2 if bounded else 0.7, options)
         while log.left > 0 and not strategy.stop():
             points = np.asarray(strategy.ask())
             scores = log.scored(points)

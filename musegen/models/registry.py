@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from musegen.config import nearest
 from musegen.errors import UsageError
 from musegen.models.bar_vae_config import BarVaeConfig
+from musegen.models.design_vae_config import DesignVaeConfig
 from musegen.models.gan_config import GanConfig
 from musegen.models.image_config import DiffusionConfig
 from musegen.models.image_features_config import ImageFeaturesConfig
@@ -42,8 +43,8 @@ class Family:
     batches: str = "windows"
     """What it trains on, by its name in musegen/data/sources.py."""
     writes: str = "pieces"
-    """What its samples are: `pieces`, which `compose` hands out, `bars`, `images`, or `transfers`
-    from picture to picture; `features` of what draws nothing."""
+    """What its samples are: `pieces`, which `compose` hands out, `bars`, `images`, `transfers`
+    from picture to picture, `designs`; `features` of what draws nothing."""
     asks: tuple[str, ...] = ()
     """Settings of its own that its batches must know."""
     features: str = ""
@@ -187,6 +188,20 @@ GENERATORS: dict[str, Family] = {
         features="glyph-features",
         request="musegen.models.stylizer:StyleRequest",
         training=_OF_IMAGES,
+    ),
+    "design_vae": Family(
+        name="design_vae",
+        description="designs from a Gaussian latent: where a search for good ones can move",
+        config=DesignVaeConfig,
+        model="musegen.models.design_vae:DesignVae",
+        presets={
+            "tiny": {"latent": 4, "width": 32, "layers": 1},
+            "small": {},
+            "base": {"latent": 12, "width": 256, "layers": 3},
+        },
+        batches="designs",
+        writes="designs",
+        training={**_OF_IMAGES, "weight_decay": 0.0},
     ),
 }
 """Every family that musegen trains and samples."""

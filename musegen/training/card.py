@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["image_card", "model_card"]
+__all__ = ["design_card", "image_card", "model_card"]
 
 
 def model_card(name: str, shards: Any, config: Any, summary: Mapping[str, Any]) -> str:
@@ -82,6 +82,30 @@ def image_card(name: str, images: Any, summary: Mapping[str, Any]) -> str:
         f"Styles: {', '.join(images.styles) or 'none'}.",
         "",
         f"Words: {', '.join(images.words) or 'none'}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def design_card(name: str, table: Any, summary: Mapping[str, Any]) -> str:
+    """A README for the folder of a latent of designs; `table` is a `DesignTable`."""
+    held_out = summary.get("validation") or {}
+    count, numbers = table.numbers.shape
+    lines = [
+        "---",
+        f"data: {table.kind} designs",
+        "license: that of the designs it was trained on",
+        "---",
+        f"# {name}",
+        "",
+        f"A latent space of musegen's for designs of the kind {table.kind}: "
+        f"{summary.get('parameters', 0):,} parameters, trained for {summary.get('step', 0):,} "
+        f"steps ({summary.get('minutes', 0)} minutes on {summary.get('device', 'cpu')}) on "
+        f"{count:,} designs of {numbers} numbers.",
+        "",
+        "| held-out | value |",
+        "| --- | ---: |",
+        *(f"| {measure} | {value:.4f} |" for measure, value in sorted(held_out.items())),
         "",
     ]
     return "\n".join(lines)

@@ -9,7 +9,7 @@ from musegen.config import from_dict
 from musegen.errors import ConfigError
 from musegen.training.config import TrainerConfig
 
-__all__ = ["AXIS_SCALES", "BatchConfig", "ImageBatchConfig", "RunConfig"]
+__all__ = ["AXIS_SCALES", "BatchConfig", "DesignBatchConfig", "ImageBatchConfig", "RunConfig"]
 
 AXIS_SCALES = {"index": 1.0, "time": 12.0}
 """Radians that the fastest rotating pair turns in one unit of a position axis: a row, or a quarter
@@ -58,6 +58,26 @@ class BatchConfig:
             raise ConfigError(
                 f"arranged_share = {self.arranged_share}: must be above 0 and at most 0.5"
             )
+
+
+@dataclass(frozen=True)
+class DesignBatchConfig:
+    """How designs become batches."""
+
+    batch_size: int = 256
+    validation_batches: int = 8
+    prefetch: int = 4
+    """Batches made ahead."""
+    workers: int | None = None
+    """As in `BatchConfig`."""
+
+    def __post_init__(self) -> None:
+        """Cross checks. Raises ConfigError."""
+        for name in ("batch_size", "validation_batches", "prefetch"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} = {getattr(self, name)}: must be 1 or more")
+        if (self.workers or 0) < 0:
+            raise ConfigError(f"workers = {self.workers}: must not be negative")
 
 
 @dataclass(frozen=True)
