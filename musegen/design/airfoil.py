@@ -141,7 +141,8 @@ class Airfoil:
         """
         self.known = known
         low, high = np.percentile(known, [0.5, 99.5], axis=0)
-        self.bounds, self.start = np.stack((low, high), axis=1), np.median(known, axis=0)
+        self.bounds = np.stack((low, high), axis=1)
+        self.start: np.ndarray | None = np.median(known, axis=0)
         self.reynolds, self.alpha_deg = reynolds, alpha_deg
         self.lift, self.moment = lift, moment
         self.thickness, self.confidence = thickness, confidence

@@ -224,7 +224,8 @@ class Sleeve:
             raise UsageError(
                 f"the font {self.font.path.name} lacks {lacking!r}; name another: --font"
             )
-        self.bounds, self.start = self._bounds(look), None
+        self.bounds = self._bounds(look)
+        self.start: np.ndarray | None = None
         self._short_mm = min(self.page.width_mm, self.page.height_mm)
         self._margin_mm = wishes.margin_share * self._short_mm
         self._widths: dict[str, float] = {}
