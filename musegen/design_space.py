@@ -97,7 +97,7 @@ def train(
 class LatentSpace:
     """A `Space` of designs (musegen/design/base.py): points of a trained autoencoder's latent."""
 
-    bounded = False
+    bounded, step = False, 0.7
 
     def __init__(
         self,

@@ -112,7 +112,7 @@ def sleeves(
         raise UsageError(f"emblem '{emblem}': drawn or rings")
     if num < 1:
         raise UsageError(f"num {num}: ask for 1 or more")
-    asked = {"title": title, "artist": artist, "font": font, "rule": rule}
+    asked: dict[str, Any] = {"title": title, "artist": artist, "font": font, "rule": rule}
     used: Any = None
     if emblem == "drawn":
         from musegen.image_model import ImageModel
@@ -137,7 +137,7 @@ def sleeves(
         )
         emblems = [(traced(one.pixels), used.size) for one in drawn]
         facts = dict(drawn[0].facts)
-    own = {"page": page, "title": theme.title, "artist": artist, "emblem": emblem}
+    own: dict[str, Any] = {"page": page, "title": theme.title, "artist": artist, "emblem": emblem}
     own |= {"evaluations": evaluations, "song_sha256": theme.piece.sha256()}
     facts |= {"verb": "design sleeve", "options": {**facts["options"], **own}}
     music = profile(theme.piece.score)

@@ -97,6 +97,8 @@ class Space(Protocol):
     """Whether points lie from 0 to 1; else they are as of a standard normal."""
     start: np.ndarray
     """(size,) the point that a search begins with."""
+    step: float
+    """How far it looks around at first: a standard deviation of each coordinate."""
 
     def numbers(self, points: np.ndarray) -> np.ndarray:
         """(P, size) -> (P, N), within the bounds."""

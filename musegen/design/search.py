@@ -45,8 +45,9 @@ class Box:
         self.low, self.high = np.asarray(bounds, dtype=np.float64).T
         self.size = len(self.low)
         width = np.maximum(self.high - self.low, 1e-12)
-        self.start = np.full(self.size, 0.5)
+        self.start, self.step = np.full(self.size, 0.5), 0.2
         if start is not None:
+            self.step = 0.05  # near what is known to be sound
             self.start = np.clip((start - self.low) / width, 0.02, 0.98)
 
     def numbers(self, points: np.ndarray) -> np.ndarray:
@@ -222,7 +223,7 @@ def _cma(log: _Log, rng: np.random.Generator) -> None:
         }
         if bounded:
             options["bounds"] = [0.0, 1.0]
-        strategy = cma.CMAEvolutionStrategy(start, 0.2 if bounded else 0.7, options)
+        strategy = cma.CMAEvolutionStrategy(start, log.space.step, options)
         while log.left > 0 and not strategy.stop():
             points = np.asarray(strategy.ask())
             scores = log.scored(points)
