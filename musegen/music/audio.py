@@ -90,15 +90,15 @@ def render_wav(
     program = shutil.which(PROGRAM)
     font = named or _found_font()
     if not score.num_notes:
-        return _wav(np.zeros((0, 2), np.int16), least, rate), "silence: there are no notes"
+        return wav_bytes(np.zeros((0, 2), np.int16), least, rate), "silence: there are no notes"
     if program is None or font is None:
         lacking = HOW_TO_GET_IT
         if program is not None:
             lacking = f"for real instruments name a sound font: {SOUND_FONT_VARIABLE}=FILE.sf2"
-        return _wav(synthesise(score, rate), least, rate), f"sine waves: {lacking}"
+        return wav_bytes(synthesise(score, rate), least, rate), f"sine waves: {lacking}"
     frames = _played(program, font, score, rate)
     owner = " of pretty_midi" if font == pretty_midi_sound_font() else ""
-    return _wav(frames, least, rate), f"fluidsynth with {font.resolve().stem}{owner}"
+    return wav_bytes(frames, least, rate), f"fluidsynth with {font.resolve().stem}{owner}"
 
 
 # --- Sound fonts ----------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def _peak(frames: np.ndarray) -> int:
     return max(int(frames.max(initial=0)), -int(frames.min(initial=0)))
 
 
-def _wav(frames: np.ndarray, least: int, rate: int) -> bytes:
+def wav_bytes(frames: np.ndarray, least: int, rate: int) -> bytes:
     """A WAV file of int16 frames (N, 2): levelled, its silent end cut, at least `least` frames.
 
     (Source: Multimedia Programming Interface and Data Specifications 1.0, IBM and Microsoft, 1991.)
