@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from musegen.art.lettering import Font
 from musegen.design.modal import Voice, struck
 from musegen.music.audio import wav_bytes
 from musegen.picture_files import svg_metadata
@@ -136,21 +137,23 @@ def _svg(bar: Bar, made: BarShape, facts: Mapping[str, Any]) -> str:
         dash = f'stroke-dasharray="{unit / 3:.2f}"'
         parts.append(f'<path d="M{x:.2f},{plan:.2f} V{plan + wide:.2f}" {dash} {pen}/>')
 
-    def text(x: float, y: float, words: str, anchor: str = "middle") -> str:
+    font = Font()
+
+    def text(x: float, y: float, words: str, anchor: float = 0.5) -> str:
+        line = font.line(words, unit)
         return (
-            f'<text x="{x:.2f}" y="{y:.2f}" font-size="{unit:.2f}" text-anchor="{anchor}" '
-            f'font-family="sans-serif">{words}</text>'
+            f'<path transform="translate({x - anchor * line.width:.2f},{y:.2f})" d="{line.path}"/>'
         )
 
     below = plan + wide + 1.5 * unit
     parts += [
         text(long / 2, -unit / 2, f"{long:.1f}"),
-        text(-unit / 2, end / 2 + unit / 3, f"{end:.1f}", "end"),
+        text(-unit / 2, end / 2 + unit / 3, f"{end:.1f}", 1.0),
         text(long / 2, thin + 1.3 * unit, f"{1000 * made.thickness_m(np.array([1.0]))[0]:.1f}"),
-        text(-unit / 2, plan + wide / 2, f"{wide:.0f}", "end"),
+        text(-unit / 2, plan + wide / 2, f"{wide:.0f}", 1.0),
         text(first, below, f"{first:.1f}"),
         text(last, below, f"{last:.1f}"),
-        *(text(0, below + (k + 1.6) * 1.3 * unit, line, "start") for k, line in enumerate(lines)),
+        *(text(0, below + (k + 1.6) * 1.3 * unit, line, 0.0) for k, line in enumerate(lines)),
     ]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{-margin:.2f} {-2 * unit:.2f} '
@@ -168,15 +171,16 @@ def _dxf(bar: Bar, made: BarShape) -> bytes | None:
         from ezdxf import units
     except ImportError:
         return None
-    document = ezdxf.new("R2010", units=units.MM)
-    space = document.modelspace()
-    points = [(x, -y) for x, y in outline_mm(made).tolist()]
-    space.add_lwpolyline(points, close=True)
-    for place in node_places_m(bar, made):
-        space.add_line((1000 * place, 0), (1000 * place, -1000 * made.end_m))
-    text, before = io.StringIO(), ezdxf.options.write_fixed_meta_data_for_testing
+    before = ezdxf.options.write_fixed_meta_data_for_testing
     ezdxf.options.write_fixed_meta_data_for_testing = True  # else times and random names are in it
     try:
+        document = ezdxf.new("R2010", units=units.MM)
+        space = document.modelspace()
+        points = [(x, -y) for x, y in outline_mm(made).tolist()]
+        space.add_lwpolyline(points, close=True)
+        for place in node_places_m(bar, made):
+            space.add_line((1000 * place, 0), (1000 * place, -1000 * made.end_m))
+        text = io.StringIO()
         document.write(text)
     finally:
         ezdxf.options.write_fixed_meta_data_for_testing = before
