@@ -120,6 +120,7 @@ def main() -> int:
         "CMA-ES: latent over numbers": values[3] / values[2],
     }
     goals = dict.fromkeys(ratios, 0.0 if asked.quick else 1.0)
+    goals["CMA-ES: latent over numbers"] = 0.0  # which is better is what is asked, not a goal
     return 0 if report("airfoils", rows, ratios, goals) else 1
 
 
