@@ -173,7 +173,7 @@ def test_voices_that_cannot_be():
 
 
 def song(*notes, drums=False):
-    return Score(tracks=(Track(notes=np.array(notes, NOTE_DTYPE), is_drum=drums),))
+    return Score(tracks=(Track(notes=np.array(list(notes), NOTE_DTYPE), is_drum=drums),))
 
 
 def test_a_song_is_played_on_the_bars_there_are():
