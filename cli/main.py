@@ -31,12 +31,14 @@ VERBS = {
     "evaluate": "Measure a model on music that it was not trained on.",
     "midi": "Look at, check and convert MIDI files.",
     "cover": "Make covers for a song.",
-    "image": "Draw pictures: train image models, sample, interpolate, edit.",
+    "image": "Draw pictures: train image models, sample, interpolate, stylize, edit.",
+    "design": "Design sleeves, posters and tuned bars; learn what is liked.",
+    "play-on": "Play a song on an instrument that was designed.",
     "data": "List corpora and build training data from them.",
     "models": "List the models that are installed, and where they come from.",
     "export": "Export a model for other programs.",
 }
-"""Each verb and what the overview says of it; `cli/<verb>.py` holds it."""
+"""Each verb and what the overview says of it; `cli/<verb>.py` holds it (`-` as `_`)."""
 
 INTERRUPTED = 130
 READER_GONE = 141
@@ -44,7 +46,7 @@ READER_GONE = 141
 
 def load_verb(name: str) -> Any:
     """The command behind a verb, imported now."""
-    command = typer.main.get_command(import_module(f".{name}", __package__).app)
+    command = typer.main.get_command(import_module(f".{name.replace('-', '_')}", __package__).app)
     command.name = name
     return command
 

@@ -1,4 +1,4 @@
-"""Designs for a song, and whatever else can be proposed, ranked and exported.
+"""Designs for a song, and the instruments that play it: proposed, ranked, exported.
 
 ```
 for one in sleeves("song.mid", words=["night", "train"], num=6):
@@ -8,24 +8,53 @@ for one in sleeves("song.mid", words=["night", "train"], num=6):
 
 from __future__ import annotations
 
+import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
 
 from musegen import __version__
 from musegen.art.cover import profile
 from musegen.atomic import write_whole
+from musegen.config import to_dict
 from musegen.covers import theme_of
+from musegen.design.bar import Bar, Workshop, note_number, note_text, ratios_of
+from musegen.design.bar_files import voice_of
 from musegen.design.base import Design
-from musegen.design.search import Found, Proposal, search
+from musegen.design.modal import Played, Voice, play
+from musegen.design.search import Box, Found, Proposal, search
 from musegen.design.sleeve import Sleeve, Wishes
-from musegen.errors import DesignError, UsageError
+from musegen.design.taste import Taste, read_ratings
+from musegen.errors import DataError, DesignError, UsageError
+from musegen.music.piece import Piece
 
-__all__ = ["Designed", "sleeves"]
+__all__ = [
+    "Designed",
+    "Instrument",
+    "bars",
+    "instrument",
+    "liked_first",
+    "play_on",
+    "sleeves",
+    "write_index",
+]
 
 OnProgress = Callable[[float, float | None, str], None]
+
+LIKED_OF = 3
+"""Where a taste chooses, so many times as many designs are made."""
+
+OUT_OF_TUNE = 50.0
+"""Cents: a worst partial that is further off is not what was asked for."""
+
+INSTRUMENT = "instrument.json"
+
+VOICE_FIELDS = ("partials_hz", "decays_s", "gains")
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +117,7 @@ def sleeves(
     font: str | os.PathLike[str] | None = None,
     rule: str | os.PathLike[str] | None = None,
     random_seed: int | None = None,
+    taste: str | os.PathLike[str] | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[Designed]:
     """Lays out sleeves or posters for a song, each of another look.
@@ -100,6 +130,7 @@ def sleeves(
         num: how many; each has an emblem of its own.
         evaluations: layouts that are tried for each.
         wishes: what must hold.
+        taste: a file of ratings; then `LIKED_OF` times as many are made, and the best liked kept.
         on_progress: called as `on_progress(done, total, text)`.
 
     Raises:
@@ -108,6 +139,9 @@ def sleeves(
         DesignError: no layout holds every constraint.
         MidiError, CheckpointError, ConfigError: song, model or rule cannot be read.
     """
+    if taste is not None:
+        Taste.fit(read_ratings(taste, Sleeve.name))  # says what is wrong before the work
+    wanted, num = num, num if taste is None else LIKED_OF * num
     if emblem not in ("drawn", "rings"):
         raise UsageError(f"emblem '{emblem}': drawn or rings")
     if num < 1:
@@ -163,4 +197,214 @@ def sleeves(
             on_progress(number + 1, num, f"layout {number + 1} of {num}")
     if not made:
         raise KeyboardInterrupt
-    return made
+    return made if taste is None else liked_first(made, taste)[:wanted]
+
+
+def liked_first(made: Sequence[Designed], taste: str | os.PathLike[str]) -> list[Designed]:
+    """Designs of one kind in the order of a taste, by its file of ratings.
+
+    Raises DataError, UsageError: the file cannot be used for them.
+    """
+    known = Taste.fit(read_ratings(taste, made[0].design.name))
+    return [made[k] for k in known.order([one.features for one in made])]
+
+
+def write_index(
+    folder: Path, named: Mapping[str, Designed], files: Mapping[str, list[Path]]
+) -> Path:
+    """Writes `designs.json`, which `musegen design rate` reads: names, files, features."""
+    first = next(iter(named.values()))
+    told = {
+        "kind": first.design.name,
+        "objective": first.design.objective,
+        "designs": [
+            {
+                "name": name,
+                "files": [path.name for path in files[name]],
+                "features": dict(one.features),
+                "objective": one.proposal.judged.objective,
+                "feasible": one.proposal.feasible,
+            }
+            for name, one in named.items()
+        ],
+    }
+    path = folder / "designs.json"
+    write_whole(path, (json.dumps(told, indent=1, sort_keys=True) + "\n").encode())
+    return path
+
+
+# --- Instruments --------------------------------------------------------------------------------
+
+
+def bars(
+    note: str | int,
+    *,
+    ratios: str = "1:4:10",
+    material: str = "rosewood",
+    num: int = 6,
+    evaluations: int = 600,
+    workshop: Workshop = Workshop(),
+    method: str = "cma",
+    random_seed: int = 0,
+    taste: str | os.PathLike[str] | None = None,
+    on_progress: OnProgress | None = None,
+) -> list[Designed]:
+    """Tuned bars of one note, unlike each other, the best tuned first.
+
+    Args:
+        note: as `A3`, `C#5`, or MIDI's number.
+        ratios: of the first two or three partials.
+        material: a name of musegen/design/materials.toml.
+        num: how many.
+        evaluations: bars that are tried for each.
+        workshop: what can be made.
+        method: of the search, `cma` or `random`.
+        random_seed: the same seed gives the same bytes.
+        taste: a file of ratings; then `LIKED_OF` times as many are made, and the best liked kept.
+        on_progress: called as `on_progress(done, total, text)`.
+
+    Raises:
+        UsageError: a note, ratios or material that there is not.
+        DesignError: none can be made; the message says what is the nearest that can.
+    """
+    if num < 1:
+        raise UsageError(f"num {num}: ask for 1 or more")
+    pitch = note if isinstance(note, int) else note_number(note)
+    design = Bar(pitch, ratios_of(ratios), material, workshop)
+    if taste is not None:
+        Taste.fit(read_ratings(taste, design.name))
+    wanted, num = num, num if taste is None else LIKED_OF * num
+    options: dict[str, Any] = {
+        "note": note_text(pitch),
+        "ratios": ratios,
+        "material": material,
+        "method": method,
+    }
+    options |= {"evaluations": evaluations}
+    made: list[Designed] = []
+    for number in range(num):
+        found = search(
+            design, method=method, evaluations=evaluations, seed=random_seed + number, num=1
+        )
+        if found.interrupted:
+            break
+        best = _tuned(design, found)
+        facts = {"version": __version__, "verb": "design bar", "random_seed": random_seed}
+        made.append(Designed(design, best, facts | {"options": options, "sample": number}))
+        if on_progress is not None:
+            on_progress(number + 1, num, f"{note_text(pitch)}: {best.judged.objective:.1f} cents")
+    if not made:
+        raise KeyboardInterrupt
+    made.sort(key=lambda one: one.proposal.judged.objective)
+    return made if taste is None else liked_first(made, taste)[:wanted]
+
+
+def _tuned(design: Bar, found: Found) -> Proposal:
+    """The best bar. Raises DesignError where none is feasible, or ratios are out of reach."""
+    try:
+        best = best_feasible(found, f"a bar of {note_text(design.note)}")
+    except DesignError as error:
+        low, high = _reach(design)
+        raise DesignError(
+            f"{error}. Of {design.material.title}, this workshop can make about {low} to {high}"
+        ) from None
+    if best.judged.objective > OUT_OF_TUNE and found.evaluations >= 200:
+        partials = design.partials(best.made, fine=True)
+        nearest = ":".join(f"{one:.3g}" for one in partials / partials[0])
+        asked = ":".join(f"{one:g}" for one in design.ratios)
+        raise DesignError(
+            f"ratios {asked} are out of reach of a bar of {note_text(design.note)}; the nearest "
+            f"that was found is {nearest}"
+        )
+    return best
+
+
+def _reach(design: Bar) -> tuple[str, str]:
+    """The lowest and the highest note for which a workshop can make a bar of some shape."""
+    rng = np.random.default_rng(0)
+    low, high = 127, 0
+    for numbers in Box(design.bounds).numbers(rng.random((60, len(design.bounds)))):
+        made = design.decode(numbers)
+        shop, first = design.workshop, design.first_hz
+        # A bar so many times as long has its partials so many times lower.
+        shortest = max(
+            shop.shortest_mm / 1000 / made.length_m, shop.thinnest_mm / 1000 / made.thinnest_m
+        )
+        longest = min(
+            shop.longest_mm / 1000 / made.length_m,
+            shop.thickest_mm / 1000 / made.end_m,
+            (shop.heaviest_g / 1000 / made.mass_kg) ** 0.5,
+        )
+        if shortest <= longest and made.steepest <= shop.steepest:
+            ends = [69 + 12 * math.log2(first / size / 440) for size in (longest, shortest)]
+            low, high = min(low, math.ceil(ends[0])), max(high, math.floor(ends[1]))
+    if low > high:
+        return "nothing", "nothing"
+    return note_text(max(0, low)), note_text(min(127, high))
+
+
+@dataclass(frozen=True, eq=False)
+class Instrument:
+    """A set of bars."""
+
+    bars: Mapping[int, Designed]
+    """By MIDI pitch."""
+
+    def save(self, folder: Path) -> list[Path]:
+        """Writes each bar's files, `designs.json`, and `instrument.json` for `play-on`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        named = {note_text(pitch).replace("#", "s"): one for pitch, one in self.bars.items()}
+        files = {name: one.save(folder / name) for name, one in named.items()}
+        index = write_index(folder, named, files)
+        voices = {
+            str(pitch): to_dict(voice_of(cast(Bar, one.design), one.proposal.made))
+            for pitch, one in self.bars.items()
+        }
+        path = folder / INSTRUMENT
+        text = json.dumps({"format": 1, "voices": voices}, indent=1, sort_keys=True)
+        write_whole(path, (text + "\n").encode())
+        return [*(one for group in files.values() for one in group), index, path]
+
+
+def instrument(
+    lowest: str, highest: str, *, on_progress: OnProgress | None = None, **options: Any
+) -> Instrument:
+    """A bar for each semitone from one note to another; `options` are those of `bars`.
+
+    Raises as `bars`; UsageError where the second note is below the first.
+    """
+    low, high = note_number(lowest), note_number(highest)
+    if high < low:
+        raise UsageError(f"range {lowest} to {highest}: the second note is below the first")
+    made = {}
+    for pitch in range(low, high + 1):
+        made[pitch] = bars(pitch, num=1, **options)[0]
+        if on_progress is not None:
+            error = made[pitch].proposal.judged.objective
+            on_progress(pitch - low + 1, high - low + 1, f"{note_text(pitch)}: {error:.1f} cents")
+    return Instrument(made)
+
+
+def play_on(song: Any, folder: str | os.PathLike[str], rate: int = 44_100) -> Played:
+    """A song on an instrument that `musegen design instrument` wrote, as WAV.
+
+    Raises:
+        DataError: the folder holds no instrument, or a damaged one.
+        MidiError: the song cannot be read.
+    """
+    path = Path(folder) / INSTRUMENT
+    try:
+        data = json.loads(path.read_text("utf-8"))
+        if data["format"] != 1:
+            raise ValueError(f"format {data['format']}")
+        voices = {
+            int(pitch): Voice(*(tuple(map(float, one[name])) for name in VOICE_FIELDS))
+            for pitch, one in data["voices"].items()
+        }
+    except FileNotFoundError:
+        raise DataError(
+            f"{folder} holds no instrument (no {INSTRUMENT}): `musegen design instrument` makes one"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is damaged ({error}); make the instrument again") from None
+    return play(Piece.of(song).score, voices, rate)

@@ -98,8 +98,10 @@ def read_ratings(path: str | os.PathLike[str], kind: str | None = None) -> list[
             if data["format"] != 1:
                 raise ValueError(f"format {data['format']}")
             first, second = data["names"]
-            sides = [{str(k): float(v) for k, v in data[s].items()} for s in ("liked", "other")]
-            found.append(Rating(str(data["kind"]), *sides, names=(str(first), str(second))))
+            liked, other = (
+                {str(k): float(v) for k, v in data[side].items()} for side in ("liked", "other")
+            )
+            found.append(Rating(str(data["kind"]), liked, other, (str(first), str(second))))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path}:{number}: no rating ({error}); remove the line") from None
     if not found:
