@@ -150,6 +150,12 @@ def compose(
     first_sample: Annotated[
         int, typer.Option(min=0, help="Begin with this piece of the random seed.")
     ] = 0,
+    taste: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Ratings of `musegen design rate`: the best liked first."
+        ),
+    ] = None,
     stems: Annotated[bool, typer.Option("--stems", help="Also a MIDI file a track.")] = False,
     preview: Annotated[str, typer.Option(metavar="wav", help="Also as sound.")] = "",
     roll: Annotated[str, typer.Option(metavar="svg|png", help="Also as a piano roll.")] = "",
@@ -192,6 +198,13 @@ def compose(
     from musegen import api
     from musegen.errors import UsageError
 
+    if taste is not None:
+        from musegen.design.liked import PIECE, features_of_piece, in_order
+        from musegen.design.taste import read_ratings
+
+        if num < 2:
+            raise UsageError("--taste puts pieces in order: ask for several with --num")
+        read_ratings(taste, PIECE)  # says what is wrong before the work
     live = as_json and out == "-"
     if live and num != 1:
         raise UsageError("--out - --json tells of one piece: leave out --num")
@@ -251,7 +264,10 @@ def compose(
             on_progress=report,
             **asked,
         )
-    for piece in pieces if isinstance(pieces, list) else [pieces]:
+    made = pieces if isinstance(pieces, list) else [pieces]
+    if taste is not None:
+        made = in_order(made, [features_of_piece(one.score) for one in made], PIECE, taste)
+    for piece in made:
         writer.write(piece)
     writer.close()
     if any(file.get("interrupted") for file in writer.files):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -54,6 +54,12 @@ def cover(
     print_rule: Annotated[
         bool, typer.Option("--print-rule", help="Print the rule that holds, to be edited.")
     ] = False,
+    taste: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Ratings of `musegen design rate`: the best liked first."
+        ),
+    ] = None,
     random_seed: Annotated[
         int | None,
         typer.Option(
@@ -87,7 +93,12 @@ def cover(
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file: name a folder with --out")
     from musegen.covers import cover, sheet
+    from musegen.design.liked import COVER, in_order
+    from musegen.design.rating import add_to_index
+    from musegen.design.taste import read_ratings
 
+    if taste is not None:
+        read_ratings(taste, COVER)  # says what is wrong before the work
     with console.progress("drawing", quiet=quiet) as report:
         made = cover(
             song,
@@ -106,14 +117,20 @@ def cover(
             model=model,
             on_progress=report,
         )
+        if taste is not None:
+            made = in_order(made, [_features(one) for one in made], COVER, taste)
         out.mkdir(parents=True, exist_ok=True)
         stem, files = _free_stem(out, Path(song).stem, num), []
+        entries = []
         for number, one in enumerate(made, start=1):
             report(number, num, f"writing {number} of {num}")
             path = out / f"{stem}-{number}"
             for suffix in (".svg", ".png"):
                 target = one.save(path.with_name(path.name + suffix), size)
                 files.append({"path": str(target), "contrast": round(one.contrast, 2), **one.facts})
+            names = [f"{path.name}.svg", f"{path.name}.png"]
+            entries.append({"name": path.name, "files": names, "features": _features(one)})
+        add_to_index(out, COVER, entries)
         if num > 1:
             target = sheet(made, out / f"{stem}-sheet.png")
             files.append({"path": str(target), **made[0].facts})
@@ -129,6 +146,13 @@ def cover(
         f"random seed {made[0].facts['random_seed']}",
         quiet=quiet,
     )
+
+
+def _features(sleeve: Any) -> dict[str, float]:
+    """What a taste sees of a cover."""
+    from musegen.design.liked import features_of_cover
+
+    return features_of_cover(sleeve.emblem.pixels, sleeve.facts["options"]["backdrop"])
 
 
 def _free_stem(folder: Path, stem: str, num: int) -> str:

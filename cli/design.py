@@ -259,10 +259,13 @@ def instrument(
 
 @app.command()
 def rate(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Of designs.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Of designs, covers or MIDI.")],
     ratings: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Are added to.  [default: DIR/ratings.jsonl]"),
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Of designs, where the folder holds several kinds.")
     ] = None,
     terminal: Annotated[
         bool, typer.Option("--terminal", help="Ask here, by names, and not on a page.")
@@ -280,7 +283,7 @@ def rate(
     """
     from musegen.design.rating import Server, Session, candidates_of
 
-    session = Session(candidates_of(folder), ratings or folder / "ratings.jsonl", random_seed)
+    session = Session(candidates_of(folder, kind), ratings or folder / "ratings.jsonl", random_seed)
     try:
         if terminal:
             _ask(session)

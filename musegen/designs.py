@@ -26,7 +26,9 @@ from musegen.covers import theme_of
 from musegen.design.bar import Bar, Workshop, note_number, note_text, ratios_of
 from musegen.design.bar_files import voice_of
 from musegen.design.base import Design
+from musegen.design.liked import in_order
 from musegen.design.modal import Played, Voice, play
+from musegen.design.rating import add_to_index
 from musegen.design.search import Box, Found, Proposal, search
 from musegen.design.sleeve import Sleeve, Wishes
 from musegen.design.taste import Taste, read_ratings
@@ -205,32 +207,24 @@ def liked_first(made: Sequence[Designed], taste: str | os.PathLike[str]) -> list
 
     Raises DataError, UsageError: the file cannot be used for them.
     """
-    known = Taste.fit(read_ratings(taste, made[0].design.name))
-    return [made[k] for k in known.order([one.features for one in made])]
+    return in_order(made, [one.features for one in made], made[0].design.name, taste)
 
 
 def write_index(
     folder: Path, named: Mapping[str, Designed], files: Mapping[str, list[Path]]
 ) -> Path:
-    """Writes `designs.json`, which `musegen design rate` reads: names, files, features."""
-    first = next(iter(named.values()))
-    told = {
-        "kind": first.design.name,
-        "objective": first.design.objective,
-        "designs": [
-            {
-                "name": name,
-                "files": [path.name for path in files[name]],
-                "features": dict(one.features),
-                "objective": one.proposal.judged.objective,
-                "feasible": one.proposal.feasible,
-            }
-            for name, one in named.items()
-        ],
-    }
-    path = folder / "designs.json"
-    write_whole(path, (json.dumps(told, indent=1, sort_keys=True) + "\n").encode())
-    return path
+    """Adds designs to the index of a folder: names, files, features, and how good they are."""
+    entries = [
+        {
+            "name": name,
+            "files": [path.name for path in files[name]],
+            "features": dict(one.features),
+            "objective": one.proposal.judged.objective,
+            "feasible": one.proposal.feasible,
+        }
+        for name, one in named.items()
+    ]
+    return add_to_index(folder, next(iter(named.values())).design.name, entries)
 
 
 # --- Instruments --------------------------------------------------------------------------------

@@ -19,10 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from musegen.atomic import write_whole
+from musegen.design.liked import PIECE, features_of_piece
 from musegen.design.taste import Rating, Taste, add_rating, read_ratings
 from musegen.errors import DataError, OutputError, UsageError
+from musegen.music.piece import Piece
 
-__all__ = ["Candidate", "Server", "Session", "candidates_of"]
+__all__ = ["INDEX", "Candidate", "Server", "Session", "add_to_index", "candidates_of"]
 
 SHOWN = (".svg", ".png", ".wav", ".mid")
 """What can be shown of a candidate, the first that is there."""
@@ -39,28 +42,84 @@ class Candidate:
     """What is shown of it."""
 
 
-def candidates_of(folder: Path) -> list[Candidate]:
-    """Those of a folder that `musegen design` wrote (`designs.json`).
+INDEX = "designs.json"
 
-    Raises DataError: no such folder, a damaged index, or fewer than two.
+
+def add_to_index(folder: Path, kind: str, entries: Sequence[Mapping[str, Any]]) -> Path:
+    """Adds what was made to the index of a folder, which is made where it is not there.
+
+    Each entry has `name`, `files` and `features`. Raises DataError for a damaged index.
     """
-    path = folder / "designs.json"
+    path, names = folder / INDEX, {str(one["name"]) for one in entries}
+    kept = [one for one in _entries(path) if one["name"] not in names] if path.exists() else []
+    told = {"format": 1, "designs": [*kept, *({"kind": kind, **one} for one in entries)]}
+    write_whole(path, (json.dumps(told, indent=1, sort_keys=True) + "\n").encode())
+    return path
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    """Those of an index. Raises DataError for a damaged one."""
     try:
         data = json.loads(path.read_text("utf-8"))
-        found = []
-        for one in data["designs"]:
-            given = [folder / Path(str(name)).name for name in one["files"]]
-            shown = tuple(file for suffix in SHOWN for file in given if file.suffix == suffix)
-            features = {str(k): float(v) for k, v in one["features"].items()}
-            found.append(Candidate(str(one["name"]), str(data["kind"]), features, shown))
-    except FileNotFoundError:
-        raise DataError(
-            f"{folder} holds no designs (no designs.json): `musegen design` writes them"
-        ) from None
+        if data["format"] != 1:
+            raise ValueError(f"format {data['format']}")
+        return [
+            {
+                **one,
+                "name": str(one["name"]),
+                "kind": str(one["kind"]),
+                "files": [str(name) for name in one["files"]],
+                "features": {str(k): float(v) for k, v in one["features"].items()},
+            }
+            for one in data["designs"]
+        ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is damaged ({error}); make the designs again") from None
+        raise DataError(
+            f"{path} is damaged ({error}); remove it and make the designs again"
+        ) from None
+
+
+def candidates_of(folder: Path, kind: str | None = None) -> list[Candidate]:
+    """Those of a folder that `musegen design` or `cover` wrote (`designs.json`), or MIDI files.
+
+    Raises DataError: no such folder, a damaged index, fewer than two, or several kinds of which
+    none is named.
+    """
+    path = folder / INDEX
+    if not path.exists():
+        if any(folder.glob("*.mid")):
+            return _pieces(folder)
+        raise DataError(
+            f"{folder} holds no designs (no {INDEX}) and no MIDI files: `musegen design`, `cover` "
+            "and `compose` write them"
+        )
+    entries = _entries(path)
+    kinds = sorted({one["kind"] for one in entries})
+    if kind is None and len(kinds) > 1:
+        raise DataError(f"{folder} holds designs of several kinds, {', '.join(kinds)}: say --kind")
+    found = []
+    for one in entries:
+        if kind in (None, one["kind"]):
+            given = [folder / Path(name).name for name in one["files"]]
+            shown = tuple(file for suffix in SHOWN for file in given if file.suffix == suffix)
+            found.append(Candidate(one["name"], one["kind"], one["features"], shown))
     if len(found) < 2:
-        raise DataError(f"{folder} holds {len(found)} design: two at least are needed to compare")
+        what = kind or "design"
+        raise DataError(
+            f"{folder} holds {len(found)} of {what}: two at least are needed to compare"
+        )
+    return found
+
+
+def _pieces(folder: Path) -> list[Candidate]:
+    """The MIDI files of a folder, each with its sound or piano roll beside it."""
+    found = []
+    for path in sorted(folder.glob("*.mid")):
+        beside = [path.with_suffix(suffix) for suffix in SHOWN]
+        shown = tuple(one for one in beside if one.is_file())
+        found.append(Candidate(path.stem, PIECE, features_of_piece(Piece.of(path).score), shown))
+    if len(found) < 2:
+        raise DataError(f"{folder} holds {len(found)} MIDI file: two at least are needed")
     return found
 
 
