@@ -7,7 +7,7 @@ import json
 import sys
 import types
 import wave
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -110,7 +110,7 @@ def test_ctrl_c_keeps_what_was_found():
         ({"method": "magic"}, "method 'magic'"),
         ({"evaluations": 0}, "1 or more"),
         ({"num": 0}, "1 or more"),
-    ],  # fmt: skip
+    ],
 )
 def test_searches_that_make_no_sense(asked, text):
     with pytest.raises(UsageError, match=text):
@@ -143,7 +143,7 @@ def a_sleeve(**options):
         ("a", 3, ("a",)),
         ("one two three", 2, ("one two", "three")),
         ("night train to lisbon", 2, ("night train", "to lisbon")),
-    ],  # fmt: skip
+    ],
 )
 def test_titles_are_broken_evenly(words, count, lines):
     found = broken_into(words.split(), count)
@@ -183,7 +183,7 @@ def test_the_judge_of_pixels_sees_what_boxes_do_not():
     title = good.title
     wide, tall = title.box.width_mm, title.box.height_mm
     over = sleeve.Box(good.emblem.left_mm, good.emblem.top_mm, wide, tall)
-    moved = Layout(**{**vars(good), "title": sleeve.Text(title.lines, title.size_mm, over, 0.0)})
+    moved = Layout(**{**vars(good), "title": replace(title, box=over)})
     names = [one.name for one in design.evaluate(moved, fine=True).broken()]
     assert "emblem_to_title_mm" in names
     pale = Layout(**{**vars(good), "ink": good.paper[:-1] + "f"})

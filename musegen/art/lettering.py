@@ -26,6 +26,10 @@ class Line:
     width: float
     """Units, as `size` is."""
     size: float
+    ascent: float = 0.0
+    """Of the ink above the baseline, in units: an accent of a capital rises above most letters."""
+    descent: float = 0.0
+    """Of the ink below the baseline."""
 
 
 class Font:
@@ -74,8 +78,9 @@ class Font:
                 )
             )
             parts.append(letters[int(code)] + numbers)
-        width = drawn.get_extents().x1 * scale
-        return Line(text, "".join(parts), float(width), size)
+        box = drawn.get_extents()
+        width, top, bottom = (float(one * scale) for one in (box.x1, box.y1, -box.y0))
+        return Line(text, "".join(parts), width, size, max(0.0, top), max(0.0, bottom))
 
 
 def fitted_lines(

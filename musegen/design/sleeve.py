@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from musegen.art.colours import LEAST_CONTRAST, Palette, contrast
-from musegen.art.lettering import Font
+from musegen.art.lettering import Font, Line
 from musegen.design.base import Constraint, Evaluation
 from musegen.errors import UsageError
 
@@ -27,9 +27,8 @@ __all__ = ["PAGES", "Box", "Layout", "Page", "Sleeve", "Text", "Wishes"]
 
 POINT_MM = 25.4 / 72
 
-ASCENT, DESCENT, LEADING = 0.78, 0.24, 1.16
-"""Of a line, in sizes: above its baseline, below it, and from one baseline to the next. Accents of
-capitals reach higher; the judge that looks at pixels sees them."""
+LEADING = 1.16
+"""From one baseline to the next, in sizes."""
 
 
 INSET = 1.06
@@ -128,6 +127,8 @@ class Text:
     size_mm: float
     """Of the type: an em."""
     box: Box
+    first_mm: float
+    """From the top of the box, which is that of the ink, to the first baseline."""
     anchor: float
     """0 for lines that are flush left, 0.5 centred, 1 flush right."""
 
@@ -228,7 +229,7 @@ class Sleeve:
         self.start: np.ndarray | None = None
         self._short_mm = min(self.page.width_mm, self.page.height_mm)
         self._margin_mm = wishes.margin_share * self._short_mm
-        self._widths: dict[str, float] = {}
+        self._measured: dict[str, Line] = {}
         words = self.title.split()
         self._broken = [broken_into(words, count) for count in (1, 2, 3)]
         self._papers = self._tones()
@@ -253,19 +254,21 @@ class Sleeve:
         inks = (own.text, own.paper, own.first)
         return [(paper, max(inks, key=lambda ink: contrast(ink, paper))) for paper in papers]
 
-    def _width(self, text: str) -> float:
-        """Of a line, in sizes."""
-        if text not in self._widths:
-            self._widths[text] = self.font.line(text, 1000.0).width / 1000
-        return self._widths[text]
+    def _line(self, text: str) -> Line:
+        """A line of size 1,000: all of its measures grow with the size."""
+        if text not in self._measured:
+            self._measured[text] = self.font.line(text, 1000.0)
+        return self._measured[text]
 
     def _block(self, lines: tuple[str, ...], size_mm: float, x: float, y: float) -> Text:
         """Lines at shares of the room that they leave within the margins."""
-        wide = max(map(self._width, lines)) * size_mm
-        tall = (ASCENT + DESCENT + LEADING * (len(lines) - 1)) * size_mm
+        drawn, scale = [self._line(line) for line in lines], size_mm / 1000
+        wide = scale * max(line.width for line in drawn)
+        first = scale * drawn[0].ascent
+        tall = first + scale * drawn[-1].descent + LEADING * (len(lines) - 1) * size_mm
         left, top = self._place(wide, tall, x, y)
         anchor = 0.0 if x < 1 / 3 else 0.5 if x < 2 / 3 else 1.0
-        return Text(lines, size_mm, Box(left, top, wide, tall), anchor)
+        return Text(lines, size_mm, Box(left, top, wide, tall), first, anchor)
 
     def _place(self, wide: float, tall: float, x: float, y: float) -> tuple[float, float]:
         margin = INSET * self._margin_mm

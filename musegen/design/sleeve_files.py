@@ -72,13 +72,13 @@ def _emblem(sleeve: Sleeve, layout: Layout) -> str:
 
 def _lettered(sleeve: Sleeve, text: Text, colour: str) -> str:
     """Lines as outlines."""
-    from musegen.design.sleeve import ASCENT, LEADING
+    from musegen.design.sleeve import LEADING
 
     lines = []
     for number, words in enumerate(text.lines):
         line = sleeve.font.line(words, text.size_mm)
         left = text.box.left_mm + text.anchor * (text.box.width_mm - line.width)
-        baseline = text.box.top_mm + (ASCENT + LEADING * number) * text.size_mm
+        baseline = text.box.top_mm + text.first_mm + LEADING * number * text.size_mm
         lines.append(f'<path transform="translate({left:.3f},{baseline:.3f})" d="{line.path}"/>')
     return f'<g fill="{colour}">{"".join(lines)}</g>'
 
