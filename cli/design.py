@@ -51,7 +51,11 @@ Taste = Annotated[
 ]
 Evaluations = Annotated[int, typer.Option(min=1, max=100_000, help="How many are tried for each.")]
 Ratios = Annotated[str, typer.Option(help="Of the partials, as 1:4:10 or 1:3.")]
-Material = Annotated[str, typer.Option(help="rosewood, padauk, maple, aluminium or steel.")]
+Material = Annotated[str, typer.Option(help="rosewood, padauk, maple, aluminium, steel.")]
+Materials = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="A table of your own, as musegen/design/materials.toml."),
+]
 Width = Annotated[float, typer.Option(min=1.0, max=1000.0, help="Of a bar, in mm.")]
 Longest = Annotated[float, typer.Option(min=1.0, max=10_000.0, help="Of a bar, in mm.")]
 Thickest = Annotated[float, typer.Option(min=0.1, max=1000.0, help="The plank, in mm.")]
@@ -155,6 +159,7 @@ def bar(
     note: Annotated[str, typer.Option(help="As A3, C#5, or a MIDI number.")],
     ratios: Ratios = "1:4:10",
     material: Material = "rosewood",
+    materials: Materials = None,
     num: Num = 6,
     width_mm: Width = 50.0,
     longest_mm: Longest = 620.0,
@@ -186,6 +191,7 @@ def bar(
             note,
             ratios=ratios,
             material=material,
+            materials=materials,
             num=num,
             evaluations=evaluations,
             workshop=workshop,
@@ -209,6 +215,7 @@ def instrument(
     ] = "C4-C6",
     ratios: Ratios = "1:4:10",
     material: Material = "rosewood",
+    materials: Materials = None,
     width_mm: Width = 50.0,
     longest_mm: Longest = 620.0,
     thickest_mm: Thickest = 30.0,
@@ -242,6 +249,7 @@ def instrument(
             *ends,
             ratios=ratios,
             material=material,
+            materials=materials,
             evaluations=evaluations,
             workshop=workshop,
             random_seed=random_seed,

@@ -27,6 +27,7 @@ from musegen.design.bar import Bar, Workshop, note_number, note_text, ratios_of
 from musegen.design.bar_files import voice_of
 from musegen.design.base import Design
 from musegen.design.liked import in_order
+from musegen.design.materials import OWN_TABLE, material_named
 from musegen.design.modal import Played, Voice, play
 from musegen.design.rating import add_to_index
 from musegen.design.search import Box, Found, Proposal, search
@@ -242,6 +243,7 @@ def bars(
     num: int = 6,
     evaluations: int = 600,
     workshop: Workshop = Workshop(),
+    materials: str | os.PathLike[str] | None = None,
     method: str = "cma",
     random_seed: int = 0,
     taste: str | os.PathLike[str] | None = None,
@@ -256,6 +258,7 @@ def bars(
         num: how many.
         evaluations: bars that are tried for each.
         workshop: what can be made.
+        materials: a table of your own, as musegen/design/materials.toml.
         method: of the search, `cma` or `random`.
         random_seed: the same seed gives the same bytes.
         taste: a file of ratings; then `LIKED_OF` times as many are made, and the best liked kept.
@@ -263,12 +266,14 @@ def bars(
 
     Raises:
         UsageError: a note, ratios or material that there is not.
+        ConfigError: a damaged table of materials.
         DesignError: none can be made; the message says what is the nearest that can.
     """
     if num < 1:
         raise UsageError(f"num {num}: ask for 1 or more")
     pitch = note if isinstance(note, int) else note_number(note)
-    design = Bar(pitch, ratios_of(ratios), material, workshop)
+    table = OWN_TABLE if materials is None else Path(materials)
+    design = Bar(pitch, ratios_of(ratios), material_named(material, table), workshop)
     if taste is not None:
         Taste.fit(read_ratings(taste, design.name))
     wanted, num = num, num if taste is None else LIKED_OF * num

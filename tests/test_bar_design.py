@@ -21,10 +21,10 @@ from musegen.design.bar import (
     ratios_of,
 )
 from musegen.design.bar_files import node_places_m, voice_of
-from musegen.design.materials import material_named
+from musegen.design.materials import OWN_TABLE, material_named
 from musegen.design.modal import Voice, nearest_bar, play, struck
 from musegen.design.search import search
-from musegen.errors import UsageError
+from musegen.errors import ConfigError, UsageError
 from musegen.music.score import NOTE_DTYPE, Score, Track
 
 ROSEWOOD = material_named("rosewood")
@@ -207,3 +207,13 @@ def test_a_bar_sounds_as_its_modes_do(found):
 
 def test_cents():
     assert cents(440, 440) == 0 and cents(880, 440) == pytest.approx(1200)
+
+
+def test_a_table_of_ones_own(tmp_path):
+    text = OWN_TABLE.read_text("utf-8")
+    path = tmp_path / "mine.toml"
+    path.write_text(text.replace("22.0e9", "20.0e9"), "utf-8")
+    assert material_named("rosewood", path).young_pa == 20e9
+    path.write_text(text.replace("22.0e9", '"much"'), "utf-8")
+    with pytest.raises(ConfigError, match=r"mine\.toml: rosewood"):
+        material_named("rosewood", path)

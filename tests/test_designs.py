@@ -432,6 +432,7 @@ def test_bars_and_an_instrument_that_is_played(song, tmp_path, capsys):
         ),
         ("bar --note C0 --num 1 --evaluations 100", 1, "this workshop can make about"),
         ("bar --note A4 --material brass", 2, "material 'brass'"),
+        ("bar --note A4 --materials none.toml", 1, "none.toml"),
         ("bar --note A4 --thinnest-mm 40", 2, "thinnest_mm 40 and thickest_mm 30 contradict"),
         ("instrument --range C4", 2, "two notes"),
         ("instrument --range C4-A3", 2, "below the first"),

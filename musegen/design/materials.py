@@ -43,12 +43,13 @@ class Material:
 
 def materials(path: Path = OWN_TABLE) -> dict[str, Material]:
     """By name. Raises ConfigError for a damaged table."""
-    return {name: from_dict(Material, values) for name, values in read_toml(path).items()}
+    found = read_toml(path)
+    return {name: from_dict(Material, one, f"{path}: {name}") for name, one in found.items()}
 
 
-def material_named(name: str) -> Material:
-    """Raises UsageError with the nearest."""
-    known = materials()
+def material_named(name: str, path: Path = OWN_TABLE) -> Material:
+    """One of a table. Raises UsageError with the nearest, ConfigError for a damaged table."""
+    known = materials(path)
     if name not in known:
         raise UsageError(f"material '{name}': {nearest(name, known)}")
     return known[name]
