@@ -88,7 +88,7 @@ def image_card(name: str, images: Any, summary: Mapping[str, Any]) -> str:
 
 
 def design_card(name: str, table: Any, summary: Mapping[str, Any]) -> str:
-    """A README for the folder of a latent of designs; `table` is a `DesignTable`."""
+    """A README for the folder of a model of designs; `table` is a `DesignTable`."""
     held_out = summary.get("validation") or {}
     count, numbers = table.numbers.shape
     lines = [
@@ -98,7 +98,7 @@ def design_card(name: str, table: Any, summary: Mapping[str, Any]) -> str:
         "---",
         f"# {name}",
         "",
-        f"A latent space of musegen's for designs of the kind {table.kind}: "
+        f"A musegen model over designs of the kind {table.kind}: "
         f"{summary.get('parameters', 0):,} parameters, trained for {summary.get('step', 0):,} "
         f"steps ({summary.get('minutes', 0)} minutes on {summary.get('device', 'cpu')}) on "
         f"{count:,} designs of {numbers} numbers.",
