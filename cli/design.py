@@ -313,6 +313,22 @@ def rate(
     console.note(f"{session.added} rated into {session.path}", quiet=quiet)
 
 
+@app.command("list")
+def kinds(as_json: Json = False) -> None:
+    """List the kinds of designs, and what is minimised of each."""
+    from musegen.design.registry import DESIGNS
+
+    told = {
+        name: {"description": kind.description, "objective": kind.design_class().objective}
+        for name, kind in DESIGNS.items()
+    }
+    if as_json:
+        console.out_json({"kinds": told})
+        return
+    for name, one in told.items():
+        print(f"{name:8} {one['description']} (minimises {one['objective']})")
+
+
 def _ask(session: Any) -> None:
     """Pairs in the terminal, until `q`, or there is no more input."""
     while True:

@@ -124,9 +124,15 @@ def test_without_cma_one_line_says_so(monkeypatch):
     assert search(Bowl(), evaluations=10, method="random").evaluations == 10
 
 
-def test_the_registry_names_classes():
+def test_the_registry_names_classes(capsys):
     for name, kind in DESIGNS.items():
         assert kind.design_class().name == name == kind.name and kind.description
+    assert run(["design", "list", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["kinds"]
+    assert set(told) == {"airfoil", "bar", "sleeve"}
+    assert told["bar"]["objective"] == "worst_partial_cents"
+    assert run(["design", "list"]) == 0
+    assert "minimises worst_partial_cents" in capsys.readouterr().out
 
 
 # --- Sleeves --------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ class Kind:
 
 
 DESIGNS: dict[str, Kind] = {
+    "bar": Kind("bar", "bars that are tuned to a note", "musegen.design.bar:Bar"),
     "airfoil": Kind(
         "airfoil", "airfoils with much lift for little drag", "musegen.design.airfoil:Airfoil"
     ),
