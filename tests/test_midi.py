@@ -449,6 +449,16 @@ def test_names_are_made_unique_once():
     assert names == ["A", "A 3", "A 2", "Acoustic Grand Piano"]
 
 
+def test_silence_that_a_whole_bar_makes_too_long_is_cut_once():
+    """7,997 ticks become 8,000 with the last bar: more than 4,000 quarters behind the content."""
+    control = np.array([(3997, 0, 0)], CONTROL_DTYPE)
+    for length in range(7990, 8004):
+        score = Score(ppq=1, tracks=(Track(controls=control),), length_tick=length)
+        normal, findings = normal_form(score)
+        assert normal_form(normal) == (normal, ())
+        assert (normal.length_tick == 0) == any("silence" in one for one in findings)
+
+
 # --- properties -----------------------------------------------------------------------------------
 
 ticks = st.integers(0, 4000)

@@ -59,7 +59,9 @@ def settle(score: Score, name: str, findings: Findings) -> Score:
     findings.add("a meter changed inside a bar: the short bar got a meter of its own", added)
     result = result.replace(meters=meters)
     content = content_end(result)
-    if result.length_tick - content > MAX_SILENT_QUARTERS * result.ppq:
+    longest = content + MAX_SILENT_QUARTERS * result.ppq
+    # Its last bar is made whole below: that is what is written, and read again.
+    if result.length_tick > longest or barline_after(result, result.length_tick) > longest:
         findings.add(f"silence of more than {MAX_SILENT_QUARTERS} quarter notes at the end was cut")
         result = result.replace(length_tick=0)
     require_bars(result, max(content, result.length_tick), name)
