@@ -1,6 +1,7 @@
 """Pictures as files, which say how they were made.
 
-A PNG holds an XMP packet with IPTC's DigitalSourceType `trainedAlgorithmicMedia`, and a text
+A PNG holds an XMP packet with IPTC's DigitalSourceType, which is `trainedAlgorithmicMedia` where a
+trained model made it, else `algorithmicMedia` (a bar, rings on a sleeve), and a text
 `musegen` with a JSON object: version, model and the hash of its weights, random seed, number of the
 sample, options. An SVG has both in its `<metadata>`.
 """
@@ -18,24 +19,38 @@ import numpy as np
 
 from musegen.errors import OutputError, UsageError
 
-__all__ = ["contact_sheet", "origin_of_picture", "pixels_of", "png_bytes", "svg_metadata", "xmp"]
+__all__ = [
+    "contact_sheet",
+    "origin_of_picture",
+    "pixels_of",
+    "png_bytes",
+    "source_type",
+    "svg_metadata",
+    "xmp",
+]
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+UNTRAINED_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/algorithmicMedia"
 
 _XMP = (
     '<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
     '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
     'rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
     'xmlns:dc="http://purl.org/dc/elements/1.1/" '
-    f'Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}"><dc:description><rdf:Alt>'
+    'Iptc4xmpExt:DigitalSourceType="%s"><dc:description><rdf:Alt>'
     '<rdf:li xml:lang="x-default">%s</rdf:li></rdf:Alt></dc:description></rdf:Description>'
     '</rdf:RDF></x:xmpmeta><?xpacket end="r"?>'
 )
 
 
 def xmp(facts: Mapping[str, Any]) -> str:
-    """The XMP packet of a picture that a model made."""
-    return _XMP % escape(_text(facts))
+    """The XMP packet of a picture; its facts name the `model`, if one made it."""
+    return _XMP % (source_type(facts), escape(_text(facts)))
+
+
+def source_type(facts: Mapping[str, Any]) -> str:
+    """IPTC's DigitalSourceType of what these facts are of."""
+    return SOURCE_TYPE if facts.get("model") else UNTRAINED_TYPE
 
 
 def _text(facts: Mapping[str, Any]) -> str:

@@ -137,7 +137,7 @@ def test_files_say_what_a_maker_needs(found):
     (line,) = drawing.modelspace().query("LWPOLYLINE")
     points = np.array([(x, y) for x, y, *_ in line.get_points()])
     assert np.ptp(points[:, 0]) == pytest.approx(told["length_mm"], abs=0.01)
-    assert b"<svg" in files[".svg"] and b"trainedAlgorithmicMedia" in files[".svg"]
+    assert b"<svg" in files[".svg"] and b"/algorithmicMedia" in files[".svg"]
     with wave.open(io.BytesIO(files[".wav"])) as sound:
         frames = np.frombuffer(sound.readframes(sound.getnframes()), np.int16)[::2]
         spectrum = np.abs(np.fft.rfft(frames[: sound.getframerate()]))

@@ -208,10 +208,12 @@ def test_a_look_is_kept_to():
 def test_sleeves_are_svg_png_and_pdf_with_a_trim_box():
     design = a_sleeve()
     made = search(design, evaluations=150, seed=1).proposals[0].made
-    facts = {"random_seed": 3, "version": "x"}
+    facts = {"random_seed": 3, "version": "x", "model": "icons"}
     files = design.export(made, facts)
     assert set(files) == {".svg", ".png", ".pdf"} and files == design.export(made, facts)
-    assert b'width="126mm"' in files[".svg"] and b"trainedAlgorithmicMedia" in files[".svg"]
+    assert b'width="126mm"' in files[".svg"] and b"/trainedAlgorithmicMedia" in files[".svg"]
+    plain = design.export(made, {"random_seed": 3})[".svg"]
+    assert b"/algorithmicMedia" in plain  # no model had a hand in it
     assert pixels_of(files[".png"]).shape[:2] == (1417, 1417)  # 120 mm at 300 an inch
     assert b"/TrimBox [8.50 8.50 348.66 348.66]" in files[".pdf"]
     assert files[".pdf"].startswith(b"%PDF")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
 from musegen.errors import OutputError
-from musegen.picture_files import pixels_of, png_bytes, svg_metadata
+from musegen.picture_files import pixels_of, png_bytes, source_type, svg_metadata
 
 if TYPE_CHECKING:
     from musegen.design.sleeve import Layout, Sleeve, Text
@@ -135,7 +135,7 @@ def _pdf(layout: Layout, svg: str, title: str, facts: Mapping[str, Any]) -> byte
     pdf.set_creation_date(datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC))
     pdf.set_title(title)
     pdf.set_creator(f"musegen {facts.get('version', '')}".strip())
-    pdf.set_keywords(f"trainedAlgorithmicMedia; random seed {facts.get('random_seed', '')}")
+    pdf.set_keywords(f"{source_type(facts)}; random seed {facts.get('random_seed', '')}")
     pdf.set_auto_page_break(False)
     pdf.set_margin(0)
     pdf.add_page()
