@@ -180,6 +180,7 @@ def sleeves(
         facts = dict(drawn[0].facts)
     own: dict[str, Any] = {"page": page, "title": theme.title, "artist": artist, "emblem": emblem}
     own |= {"evaluations": evaluations, "song_sha256": theme.piece.sha256()}
+    own |= {"wishes": to_dict(wishes)}
     facts |= {"verb": "design sleeve", "options": {**facts["options"], **own}}
     music = profile(theme.piece.score)
     made = []
@@ -283,7 +284,7 @@ def bars(
         "material": material,
         "method": method,
     }
-    options |= {"evaluations": evaluations}
+    options |= {"evaluations": evaluations, "workshop": to_dict(workshop)}
     made: list[Designed] = []
     for number in range(num):
         found = _searched(design, method, evaluations, random_seed + number)
